@@ -1,0 +1,195 @@
+//! Every failure that the engine reports, by a stable code.
+//!
+//! `spec/errors.toml` is the list; a test below proves this table equal to it.
+
+use std::{borrow::Cow, fmt};
+
+/// Whose matter a failure is. Doors choose a status from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// The asker's: the request is wrong.
+    Input,
+    /// Not now: it would be right at another moment.
+    State,
+    /// Not allowed, or not genuine.
+    Trust,
+    /// Not enough of something.
+    Resource,
+    /// Somebody else's program.
+    Remote,
+    /// Ours.
+    Bug,
+}
+
+macro_rules! codes {
+    ($($variant:ident, $code:literal, $family:ident, $status:literal, $remedy:literal;)*) => {
+        /// A stable code.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[allow(missing_docs, reason = "spec/errors.toml says what each means")]
+        pub enum ErrorCode { $($variant,)* }
+
+        impl ErrorCode {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// As it is written in answers, logs and metrics.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// Whose matter it is.
+            pub const fn family(self) -> Family {
+                match self { $(Self::$variant => Family::$family,)* }
+            }
+
+            /// The HTTP status.
+            pub const fn http_status(self) -> u16 {
+                match self { $(Self::$variant => $status,)* }
+            }
+
+            /// What the asker can do.
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$variant => $remedy,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    WireInvalidJson, "wire.invalid-json", Input, 400, "Send one JSON object; the message names the byte where reading stopped.";
+    WireTooDeep, "wire.too-deep", Input, 400, "Flatten `data`; a flat list with `shape` is always accepted.";
+    WireMissingField, "wire.missing-field", Input, 400, "Add the named field.";
+    WireInvalidField, "wire.invalid-field", Input, 400, "Correct the named field; the message says what it may be.";
+    WireNotANumber, "wire.not-a-number", Input, 400, "Send a finite number within the dtype's range, or use the binary extension.";
+    WireUnsupportedDtype, "wire.unsupported-dtype", Input, 400, "Use one of the protocol's dtypes; FP16 and BF16 travel only as binary tensor data.";
+    WireShapeOverflow, "wire.shape-overflow", Input, 400, "Send the shape of the data that you send.";
+    WireElementCount, "wire.element-count", Input, 400, "Make `data` and `shape` agree.";
+    WireUnknownPath, "wire.unknown-path", Input, 404, "`GET /` lists what is served.";
+    WireWrongMethod, "wire.wrong-method", Input, 405, "Use the method that the message names.";
+    WireUnsupported, "wire.unsupported", Input, 501, "The message says what to use instead.";
+    WireInvalidRequest, "wire.invalid-request", Input, 400, "Use an HTTP client.";
+    RequestUnknownModel, "request.unknown-model", Input, 404, "`GET /` or `dukou models` lists the names.";
+    RequestUnknownVersion, "request.unknown-version", Input, 404, "`GET /v2/models/NAME` lists the versions.";
+    RequestUnknownInput, "request.unknown-input", Input, 400, "The message lists the inputs.";
+    RequestMissingInput, "request.missing-input", Input, 400, "The message lists the inputs.";
+    RequestDuplicateInput, "request.duplicate-input", Input, 400, "Give each input once.";
+    RequestUnknownOutput, "request.unknown-output", Input, 400, "The message lists the outputs.";
+    RequestWrongDtype, "request.wrong-dtype", Input, 400, "Send the model's dtype; the message has both.";
+    RequestWrongShape, "request.wrong-shape", Input, 400, "Send the model's shape; the message has both.";
+    RequestRejectedByModel, "request.rejected-by-model", Input, 400, "The message carries the runtime's words.";
+    RequestBodyTooLarge, "request.body-too-large", Input, 413, "Send less, or raise the limit that the message names.";
+    FormatsNotAModel, "formats.not-a-model", Input, 400, "The message lists the kinds.";
+    FormatsCorrupt, "formats.corrupt", Input, 400, "Export or copy it again.";
+    FormatsExternalDataOutside, "formats.external-data-outside", Input, 400, "Put the weights beside the model and export it again.";
+    FormatsExternalDataMissing, "formats.external-data-missing", Input, 400, "Copy the weights beside the model.";
+    FormatsUnsupportedOperator, "formats.unsupported-operator", Input, 400, "Export for the opset that the message names, or update onnxruntime.";
+    DeployInvalid, "deploy.invalid", Input, 400, "The message names the field.";
+    ServerDraining, "server.draining", State, 503, "Send it to another replica, or try again in a moment.";
+    ServerNotReady, "server.not-ready", State, 503, "Try again in a moment.";
+    ServerCancelled, "server.cancelled", State, 499, "Nothing to do.";
+    TableGoldenMismatch, "table.golden-mismatch", State, 503, "The old table keeps serving; package the version again on this runtime, or look at the differing output that the message names.";
+    TableLoadFailed, "table.load-failed", State, 503, "The old table keeps serving; the message says why.";
+    TableStale, "table.stale", State, 409, "Compile the deployment again.";
+    PackageIncomplete, "package.incomplete", State, 503, "Publish or pull the version again.";
+    AccessForeignHost, "access.foreign-host", Trust, 403, "Use 127.0.0.1 or localhost.";
+    AccessForeignOrigin, "access.foreign-origin", Trust, 403, "Call the server from the same origin or from a program.";
+    PackageDigestMismatch, "package.digest-mismatch", Trust, 403, "It was damaged or changed: publish or pull the version again.";
+    TrustUnsigned, "trust.unsigned", Trust, 403, "Package it again; `dukou ship` signs.";
+    TrustBadSignature, "trust.bad-signature", Trust, 403, "Somebody changed the version or its signature: do not use it.";
+    TrustUnknownKey, "trust.unknown-key", Trust, 403, "Add the key's public half to the trust store if you know whose it is.";
+    LimitsQueueFull, "limits.queue-full", Resource, 429, "Send less at once, or try again after the time in `Retry-After`.";
+    LimitsDeadline, "limits.deadline", Resource, 504, "Allow more time, or send less at once.";
+    LimitsTooManyConnections, "limits.too-many-connections", Resource, 503, "Close some, or raise the limit.";
+    EngineOutOfMemory, "engine.out-of-memory", Resource, 503, "Send smaller batches.";
+    EngineRuntimeMissing, "engine.runtime-missing", Remote, 502, "`pip install onnxruntime`, or name the file with `--runtime`.";
+    EngineInternal, "engine.internal", Bug, 500, "Please report it with the request id from the log.";
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What went wrong, in two voices.
+///
+/// `message` is for the caller: one sentence, both sides of a mismatch, nothing of the inside.
+/// `detail` is for the log, under the same request id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The stable code.
+    pub code: ErrorCode,
+    /// One sentence for the caller.
+    pub message: Cow<'static, str>,
+    /// The whole of it, for the log.
+    pub detail: Option<Box<str>>,
+}
+
+impl Failure {
+    /// A failure that tells the caller all there is.
+    pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into(), detail: None }
+    }
+
+    /// The same, with what only the log should carry.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<Box<str>>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_the_one_in_spec() {
+        let text = include_str!("../../../spec/errors.toml");
+        let spec: toml::Table = text.parse().unwrap();
+        let mut listed: Vec<_> = spec["error"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|e| e["sides"].as_array().unwrap().iter().any(|s| s.as_str() == Some("rust")))
+            .map(|e| {
+                let family = e["family"].as_str().unwrap();
+                let usual = match family {
+                    "input" => 400,
+                    "state" | "resource" => 503,
+                    "trust" => 403,
+                    "remote" => 502,
+                    _ => 500,
+                };
+                (
+                    e["code"].as_str().unwrap().to_owned(),
+                    family.to_owned(),
+                    e.get("status").map_or(usual, |s| s.as_integer().unwrap()),
+                    e["remedy"].as_str().unwrap().to_owned(),
+                )
+            })
+            .collect();
+        let mut ours: Vec<_> = ErrorCode::ALL
+            .iter()
+            .map(|c| {
+                (
+                    c.as_str().to_owned(),
+                    format!("{:?}", c.family()).to_lowercase(),
+                    i64::from(c.http_status()),
+                    c.remedy().to_owned(),
+                )
+            })
+            .collect();
+        listed.sort();
+        ours.sort();
+        assert_eq!(listed, ours);
+    }
+}

@@ -1,0 +1,21 @@
+//! What crosses rooms: tensors, signatures, requests, answers and failures.
+//!
+//! This crate knows nothing else of dukou. Everything a request carries from the socket to a model
+//! and back is one of the types below, so that no dialect learns of a backend and no backend of a
+//! dialect.
+
+mod buffer;
+mod code;
+mod dtype;
+mod ids;
+mod request;
+mod signature;
+mod tensor;
+
+pub use buffer::{Buffer, SharedBytes};
+pub use code::{ErrorCode, Failure, Family};
+pub use dtype::DType;
+pub use ids::{Arm, Digest, ModelName, RequestId, Revision, Version};
+pub use request::{CancelFlag, InferRequest, InferResponse, Param, Principal, Requested};
+pub use signature::{Dim, Signature, TensorSpec};
+pub use tensor::{Data, Tensor};

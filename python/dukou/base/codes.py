@@ -1,0 +1,195 @@
+"""Every error code that Python raises: code → (family, remedy).
+
+`spec/errors.toml` is the list for both languages; a test proves this table equal to it.
+"""
+
+CODES: dict[str, tuple[str, str]] = {
+    "request.unknown-model": (
+        "input",
+        "`GET /` or `dukou models` lists the names.",
+    ),
+    "request.unknown-version": (
+        "input",
+        "`GET /v2/models/NAME` lists the versions.",
+    ),
+    "formats.not-found": (
+        "input",
+        "Check the path.",
+    ),
+    "formats.not-a-model": (
+        "input",
+        "The message lists the kinds.",
+    ),
+    "formats.corrupt": (
+        "input",
+        "Export or copy it again.",
+    ),
+    "formats.external-data-outside": (
+        "input",
+        "Put the weights beside the model and export it again.",
+    ),
+    "formats.external-data-missing": (
+        "input",
+        "Copy the weights beside the model.",
+    ),
+    "formats.unsupported-operator": (
+        "input",
+        "Export for the opset that the message names, or update onnxruntime.",
+    ),
+    "formats.cannot-convert": (
+        "input",
+        "The message names the part.",
+    ),
+    "formats.parity": (
+        "input",
+        "The message has the largest difference; do not serve this conversion.",
+    ),
+    "formats.untrusted-pickle": (
+        "input",
+        "If you made it yourself, say so with `--trust-pickle`.",
+    ),
+    "formats.missing-extra": (
+        "input",
+        "Install the extra that the message names.",
+    ),
+    "data.unreadable": (
+        "input",
+        "The message names the row and column.",
+    ),
+    "data.empty": (
+        "input",
+        "Check the path and the filter.",
+    ),
+    "data.missing-column": (
+        "input",
+        "The message lists the columns that are.",
+    ),
+    "data.quality": (
+        "input",
+        "The message names the rows; mend them or change the check in `[data]`.",
+    ),
+    "data.mismatch": (
+        "input",
+        "The message has both sides.",
+    ),
+    "evaluate.gate-failed": (
+        "input",
+        "The message has the number, its interval and the gate; improve the model or change the gate knowingly.",
+    ),
+    "evaluate.unknown-metric": (
+        "input",
+        "The message lists the metrics.",
+    ),
+    "project.not-found": (
+        "input",
+        "Run `dukou init`, or go to the folder of the project.",
+    ),
+    "project.invalid": (
+        "input",
+        "The message names the key, what it holds and what it may hold.",
+    ),
+    "project.train-failed": (
+        "input",
+        "The message has its last lines; see the page on the [train] contract.",
+    ),
+    "project.exists": (
+        "input",
+        "Choose another folder, or pass `--force`.",
+    ),
+    "config.invalid": (
+        "input",
+        "The message names the setting, its value and where it came from.",
+    ),
+    "deploy.invalid": (
+        "input",
+        "The message names the field.",
+    ),
+    "usage.invalid": (
+        "input",
+        "`dukou COMMAND --help` shows what it takes.",
+    ),
+    "server.port-in-use": (
+        "state",
+        "Choose another port, or `--port 0` for a free one.",
+    ),
+    "server.not-running": (
+        "state",
+        "Start one with `dukou serve`.",
+    ),
+    "registry.conflict": (
+        "state",
+        "Read it again and repeat the change.",
+    ),
+    "registry.unknown-model": (
+        "state",
+        "`dukou models` lists the names.",
+    ),
+    "registry.unknown-version": (
+        "state",
+        "`dukou models NAME` lists them.",
+    ),
+    "registry.audit-broken": (
+        "state",
+        "Restore the registry from a backup and find who wrote to its file.",
+    ),
+    "package.incomplete": (
+        "state",
+        "Publish or pull the version again.",
+    ),
+    "access.off-loopback": (
+        "trust",
+        "Serve on 127.0.0.1 behind a proxy that has them.",
+    ),
+    "package.digest-mismatch": (
+        "trust",
+        "It was damaged or changed: publish or pull the version again.",
+    ),
+    "trust.unsigned": (
+        "trust",
+        "Package it again; `dukou ship` signs.",
+    ),
+    "trust.bad-signature": (
+        "trust",
+        "Somebody changed the version or its signature: do not use it.",
+    ),
+    "trust.unknown-key": (
+        "trust",
+        "Add the key's public half to the trust store if you know whose it is.",
+    ),
+    "trust.missing-key": (
+        "trust",
+        "Restore it from your backup, or name another with `DUKOU_SIGNING_KEY`.",
+    ),
+    "store.disk-full": (
+        "resource",
+        "Free some space and repeat the command: nothing half-written remains.",
+    ),
+    "store.not-writable": (
+        "resource",
+        "Choose another `DUKOU_HOME`, or mend the permissions.",
+    ),
+    "engine.not-found": (
+        "remote",
+        "Install dukou again, or name it with `DUKOU_ENGINE`.",
+    ),
+    "engine.runtime-missing": (
+        "remote",
+        "`pip install onnxruntime`, or name the file with `--runtime`.",
+    ),
+    "engine.no-start": (
+        "remote",
+        "The message has its last lines.",
+    ),
+    "engine.unreachable": (
+        "remote",
+        "`dukou status` says what runs.",
+    ),
+    "client.server-error": (
+        "remote",
+        "The message has its words.",
+    ),
+    "bug.internal": (
+        "bug",
+        "Please report it with the log that the message names.",
+    ),
+}

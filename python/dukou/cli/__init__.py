@@ -1,0 +1,1 @@
+"""One file a noun: parse, call, show. No business rules."""

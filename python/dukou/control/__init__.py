@@ -1,0 +1,1 @@
+"""The loop: desired state becomes a table, the engine is held at it."""

@@ -1,0 +1,1 @@
+"""A deployment (a document) becomes a ServingTable: names to digests to policy."""

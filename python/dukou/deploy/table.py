@@ -1,0 +1,152 @@
+"""The serving table: a compiled deployment, the whole of what an engine's behaviour depends on.
+
+`spec/serving-table.schema.json` is generated from this module, and the golden tables under
+`conformance/tables/` are read by the tests of both languages. A table is immutable, has a revision,
+and is swapped whole. Every value is resolved here: the engine has no defaults of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileSource(_Document):
+    """A bare ONNX file: its signature is read from the session, nothing is verified."""
+
+    file: Annotated[str, Field(description="absolute path of an ONNX file")]
+
+
+class ArtifactSource(_Document):
+    """A packaged version in an OCI image layout."""
+
+    artifact: Annotated[Sha256, Field(description="digest of the version's manifest")]
+    store: Annotated[str, Field(description="absolute path of the OCI image layout")]
+
+
+class Backend(_Document):
+    """How a version is run."""
+
+    kind: Literal["onnx"]
+    instances: Annotated[int, Field(ge=1, le=256, description="runs that can go on at once")]
+    threads: Annotated[int, Field(ge=1, le=256, description="threads inside one run")]
+    providers: Annotated[
+        list[str], Field(min_length=1, description="execution providers in order of preference")
+    ]
+    share_weights: Annotated[
+        bool,
+        Field(description="map weights once per process from the compiled cache; false: a session of the plain file"),
+    ]
+
+
+class Batching(_Document):
+    """Caps of a batch. An idle instance takes what is queued at once; `delay_us` waits for more."""
+
+    max_rows: Annotated[int, Field(ge=1, le=65536, description="rows of one run; 1 turns batching off")]
+    max_bytes: Annotated[int, Field(ge=1, description="bytes of input of one run")]
+    delay_us: Annotated[int, Field(ge=0, le=1_000_000, description="how long an idle instance waits for more")]
+
+
+class ModelLimits(_Document):
+    """What one model may hold at once; more is refused at once."""
+
+    queue: Annotated[int, Field(ge=1, description="requests that wait")]
+    concurrency: Annotated[int, Field(ge=1, description="requests admitted and not yet answered")]
+    deadline_ms: Annotated[int, Field(ge=1, description="of a request that names none")]
+
+
+class ServedVersion(_Document):
+    """One version that the engine holds ready."""
+
+    version: Name
+    source: FileSource | ArtifactSource
+    backend: Backend
+    golden: Annotated[
+        Literal["require", "alarm", "off"],
+        Field(description="what a version that does not reproduce its golden samples does to the table"),
+    ]
+
+
+class Weight(_Document):
+    """One arm of a split."""
+
+    version: Name
+    arm: Name
+    weight: Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+class ServedModel(_Document):
+    """A model with the versions that are served and where its traffic goes."""
+
+    name: Name
+    versions: Annotated[list[ServedVersion], Field(min_length=1)]
+    aliases: Annotated[dict[Name, Name], Field(description="alias → version")]
+    split: Annotated[list[Weight], Field(min_length=1, description="where requests without a version go")]
+    batching: Batching
+    limits: ModelLimits
+    labels: Annotated[list[str], Field(description="class names, where known; empty otherwise")]
+
+
+class Listener(_Document):
+    """What is allowed on one inherited socket, by the name that the supervisor gave it."""
+
+    name: Name
+    dialects: Annotated[list[Literal["v2"]], Field(min_length=1)]
+    access: Annotated[
+        Literal["loopback", "open"],
+        Field(description="loopback: anonymous, with foreign `Host` and `Origin` refused; open: anonymous"),
+    ]
+    hosts: Annotated[list[str], Field(description="`Host` names answered to besides loopback's")]
+
+
+class ServerLimits(_Document):
+    """What the process holds at once."""
+
+    connections: Annotated[int, Field(ge=1)]
+    body_bytes: Annotated[int, Field(ge=1)]
+    json_depth: Annotated[int, Field(ge=1, le=1000)]
+    header_ms: Annotated[int, Field(ge=1, description="how long a client may take for its head")]
+    drain_ms: Annotated[int, Field(ge=0, description="how long requests in flight may take after SIGTERM")]
+
+
+class TrustedKey(_Document):
+    """A public key whose signatures count."""
+
+    id: Annotated[str, Field(description="sha256 of the SubjectPublicKeyInfo, hex")]
+    pem: str
+
+
+class Trust(_Document):
+    """Whose artifacts are loaded. Bare files are the user's own word."""
+
+    require_signature: bool
+    keys: list[TrustedKey]
+
+
+class Observability(_Document):
+    """What is written down about requests."""
+
+    access_log: Annotated[
+        str | None, Field(description="file for one JSON line a request; `-` for stdout; null for none")
+    ]
+
+
+class ServingTable(_Document):
+    """Everything that an engine does, but for its listeners' sockets."""
+
+    format: Literal[1]
+    revision: Name
+    sequence: Annotated[int, Field(ge=0, description="later tables have larger numbers; an older one is refused")]
+    listeners: Annotated[list[Listener], Field(min_length=1)]
+    limits: ServerLimits
+    trust: Trust
+    observability: Observability
+    models: list[ServedModel]

@@ -1,0 +1,1 @@
+"""A Model and data become an Evaluation with intervals; gates stop the line."""

@@ -1,0 +1,1 @@
+"""A chosen Model becomes an immutable, content-addressed, signed version in an OCI layout."""

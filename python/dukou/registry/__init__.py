@@ -1,0 +1,1 @@
+"""Names, versions, aliases and deployments, each change one transaction with its audit event."""

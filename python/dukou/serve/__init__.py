@@ -1,0 +1,1 @@
+"""The supervisor, the engine process and its local API. Standard library only."""

@@ -1,0 +1,1 @@
+"""Sign and verify, keys, the trust store. The stages call it; it knows none of them."""
