@@ -1,0 +1,151 @@
+"""The project file, `dukou.toml`: one model's life, written down.
+
+Everything a stage depends on stands here or in a file named here. Unknown keys are refused with the
+nearest known one; a relative path is relative to the project's folder.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from dukou.base.documents import load_toml, parse_document
+from dukou.base.errors import InputError
+from dukou.base.ids import parse_model_name
+
+FILE_NAME = "dukou.toml"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSection(_Section):
+    """`[model]`: what it is called and what it is for."""
+
+    name: str
+    task: Literal["classification"] = "classification"
+    title: str = ""
+    description: str = ""
+    license: str = ""
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, text: str) -> str:
+        try:
+            return parse_model_name(text)
+        except InputError as error:
+            raise ValueError(error.hint) from None
+
+
+class DataSection(_Section):
+    """`[data]`: rows with a target column, and what must hold of them."""
+
+    path: str
+    target: str
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    seed: int = 0
+    min_rows: Annotated[int, Field(ge=1)] = 50
+    max_missing: Annotated[float, Field(ge=0, le=1)] = 0.0
+    max_duplicates: Annotated[float, Field(ge=0, le=1)] = 0.05
+
+
+class TrainSection(_Section):
+    """`[train]`: the project's own command (see docs/train-contract.md)."""
+
+    command: Annotated[str, Field(min_length=1)]
+    files: list[str] = Field(default_factory=list)
+    seed: int = 0
+    timeout_s: Annotated[float, Field(gt=0)] = 3600.0
+
+
+class EvaluateSection(_Section):
+    """`[evaluate]`: how the model is judged, and the gates that stop the line."""
+
+    cross_validation: Annotated[int, Field(ge=0, le=50)] = 5
+    gates: list[str] = Field(default_factory=list)
+    bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 2000
+    seed: int = 0
+
+
+class OptimizeSection(_Section):
+    """`[optimize]`: which passes may try, and how much accuracy they may cost."""
+
+    passes: list[str] = Field(default_factory=lambda: ["simplify", "int8"])
+    accuracy_budget: Annotated[float, Field(ge=0, lt=1)] = 0.005
+
+
+class PackageSection(_Section):
+    """`[package]`: what goes into the artifact besides the model."""
+
+    golden_samples: Annotated[int, Field(ge=1, le=256)] = 8
+
+
+class DeploySection(_Section):
+    """`[deploy]`: which alias moves to the new version."""
+
+    alias: str = "champion"
+
+
+class Project(_Section):
+    """A parsed `dukou.toml` with the folder that it stands in."""
+
+    version: Literal[1]
+    model: ModelSection
+    data: DataSection
+    train: TrainSection
+    evaluate: EvaluateSection = EvaluateSection()
+    optimize: OptimizeSection = OptimizeSection()
+    package: PackageSection = PackageSection()
+    deploy: DeploySection = DeploySection()
+    folder: Annotated[Path, Field(exclude=True)] = Path()
+
+    def path(self, relative: str) -> Path:
+        """A path of the project file, made absolute."""
+        return (self.folder / relative).resolve()
+
+
+def load_project(folder: Path | str = ".") -> Project:
+    """The project whose file is in `folder`, or `folder` itself where it is a file.
+
+    Raises:
+        InputError: `project.not-found` where there is none, `project.invalid` where it does not say
+            what it must.
+    """
+    folder = Path(folder)
+    path = folder if folder.is_file() else folder / FILE_NAME
+    if not path.is_file():
+        raise InputError("project.not-found", f"there is no `{FILE_NAME}` in `{folder.resolve()}`")
+    data = load_toml(path, code="project.invalid")
+    if "folder" in data:
+        raise InputError("project.invalid", f"`{path}`: `folder` is not a key that dukou knows")
+    data["folder"] = path.parent.resolve()
+    project = parse_document(Project, data, code="project.invalid", source=f"`{path}`")
+    for key, text in (("data.path", project.data.path), *(("train.files", f) for f in project.train.files)):
+        if not project.path(text).exists():
+            raise InputError(
+                "project.invalid",
+                f"`{path}`: `{key}` names `{text}`, and there is nothing at `{project.path(text)}`",
+            )
+    return project
+
+
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+def fill_command(command: str, values: dict[str, str]) -> str:
+    """`command` with `{name}` replaced; an unknown name is the user's mistake."""
+
+    def fill(match: re.Match[str]) -> str:
+        if match[1] not in values:
+            raise InputError(
+                "project.invalid",
+                f"`train.command` uses `{{{match[1]}}}`, which dukou does not fill",
+                hint=f"it fills {', '.join('{' + name + '}' for name in values)}",
+            )
+        return values[match[1]]
+
+    return _PLACEHOLDER.sub(fill, command)

@@ -1,0 +1,1 @@
+"""One file a stage. Each knows what it needs and nothing of who runs it."""

@@ -1,0 +1,33 @@
+"""Trains a small neural network on the rows that dukou gives it.
+
+The contract: read $DUKOU_DATA, learn the column $DUKOU_TARGET, take all chance from $DUKOU_SEED, leave
+one file `model.*` in $DUKOU_OUTPUT. Any framework will do; this one uses scikit-learn.
+"""
+
+import os
+from pathlib import Path
+
+import joblib
+import numpy as np
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+
+data = os.environ["DUKOU_DATA"]
+with Path(data).open(encoding="utf-8") as file:
+    columns = file.readline().strip().split(",")
+rows = np.loadtxt(data, delimiter=",", skiprows=1, dtype=np.float32)
+target = columns.index(os.environ["DUKOU_TARGET"])
+
+model = make_pipeline(
+    MinMaxScaler(),
+    MLPClassifier(
+        hidden_layer_sizes=(256, 128),
+        early_stopping=True,
+        max_iter=60,
+        random_state=int(os.environ["DUKOU_SEED"]),
+    ),
+)
+model.fit(np.delete(rows, target, axis=1), rows[:, target].astype(np.int64))
+joblib.dump(model, Path(os.environ["DUKOU_OUTPUT"]) / "model.joblib")
+print(f"learned from {len(rows)} rows")
