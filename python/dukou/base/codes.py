@@ -4,14 +4,6 @@
 """
 
 CODES: dict[str, tuple[str, str]] = {
-    "request.unknown-model": (
-        "input",
-        "`GET /` or `dukou models` lists the names.",
-    ),
-    "request.unknown-version": (
-        "input",
-        "`GET /v2/models/NAME` lists the versions.",
-    ),
     "formats.not-found": (
         "input",
         "Check the path.",
@@ -132,6 +124,10 @@ CODES: dict[str, tuple[str, str]] = {
         "state",
         "Restore the registry from a backup and find who wrote to its file.",
     ),
+    "registry.unreadable": (
+        "state",
+        "Restore the registry from a backup, or update dukou; the message says which.",
+    ),
     "package.incomplete": (
         "state",
         "Publish or pull the version again.",
@@ -139,6 +135,10 @@ CODES: dict[str, tuple[str, str]] = {
     "access.off-loopback": (
         "trust",
         "Serve on 127.0.0.1 behind a proxy that has them.",
+    ),
+    "access.foreign-folder": (
+        "trust",
+        "Take it away or mend its owner and mode, or point `XDG_RUNTIME_DIR` at a folder of yours.",
     ),
     "package.digest-mismatch": (
         "trust",

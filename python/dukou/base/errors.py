@@ -48,8 +48,8 @@ class DukouError(Exception):
         return _rebuild, (type(self), self.code, self.message, self.hint)
 
 
-def _rebuild(kind: type[DukouError], code: str, message: str, hint: str) -> DukouError:
-    return kind(code, message, hint=hint)
+def _rebuild(_kind: type[DukouError], code: str, message: str, hint: str) -> DukouError:
+    return relay_error(code, message, hint)
 
 
 class InputError(DukouError):
@@ -92,3 +92,37 @@ class BugError(DukouError):
 
     family = "bug"
     exit_status = 70
+
+
+# The family of a code that Python has no word of its own for, by the code's first part.
+_RELAYED = {
+    "wire": InputError,
+    "request": InputError,
+    "formats": InputError,
+    "deploy": InputError,
+    "server": StateError,
+    "table": StateError,
+    "access": TrustError,
+    "trust": TrustError,
+    "limits": ResourceError,
+    "engine": RemoteError,
+}
+
+
+def relay_error(code: str, message: str, hint: str | None = None) -> DukouError:
+    """An error that another process of ours reported, as the same error here.
+
+    Args:
+        code: any code of `spec/errors.toml`, those that only the engine raises among them.
+        message: that process's sentence.
+        hint: its remedy; where absent, the code's own.
+    """
+    if code in CODES:
+        family = CODES[code][0]
+        kind = next(k for k in DukouError.__subclasses__() if k.family == family)
+        return kind(code, message, hint=hint)
+    kind = _RELAYED.get(code.partition(".")[0], RemoteError)
+    error = kind.__new__(kind)
+    Exception.__init__(error, message)
+    error.code, error.message, error.hint = code, message, hint or ""
+    return error

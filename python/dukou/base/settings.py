@@ -107,7 +107,7 @@ def dukou_home(flag: str | None = None) -> Path:
         ResourceError: `store.not-writable`: the folder cannot be made.
     """
     resolved = resolve_setting("home", flag)
-    home = Path(os.path.abspath(Path(str(resolved.value)).expanduser()))
+    home = Path(str(resolved.value)).expanduser().absolute()
     make_private_folder(home, f"from {resolved.origin}")
     return home
 

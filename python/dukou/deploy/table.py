@@ -7,9 +7,11 @@ and is swapped whole. Every value is resolved here: the engine has no defaults o
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal, NoReturn, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -17,6 +19,25 @@ Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _refuse(field: str, problem: str) -> NoReturn:
+    """What a schema cannot say: one part of the table contradicts another. The engine checks the same."""
+    context = {"field": field, "problem": problem}
+    raise PydanticCustomError("reference", "`{field}`: {problem}", context)
+
+
+def _refuse_twice(names: Iterable[str], field: str) -> None:
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        if name in seen:
+            _refuse(field.format(index), f"`{name}` is there twice")
+        seen.add(name)
+
+
+def _refuse_relative(field: str, path: str) -> None:
+    if not path.startswith("/"):
+        _refuse(field, f"`{path}` is a relative path, must be an absolute one")
 
 
 class FileSource(_Document):
@@ -43,16 +64,22 @@ class Backend(_Document):
     ]
     share_weights: Annotated[
         bool,
-        Field(description="map weights once per process from the compiled cache; false: a session of the plain file"),
+        Field(
+            description="map weights once per process from the compiled cache; false: a session of the plain file"
+        ),
     ]
 
 
 class Batching(_Document):
     """Caps of a batch. An idle instance takes what is queued at once; `delay_us` waits for more."""
 
-    max_rows: Annotated[int, Field(ge=1, le=65536, description="rows of one run; 1 turns batching off")]
+    max_rows: Annotated[
+        int, Field(ge=1, le=65536, description="rows of one run; 1 turns batching off")
+    ]
     max_bytes: Annotated[int, Field(ge=1, description="bytes of input of one run")]
-    delay_us: Annotated[int, Field(ge=0, le=1_000_000, description="how long an idle instance waits for more")]
+    delay_us: Annotated[
+        int, Field(ge=0, le=1_000_000, description="how long an idle instance waits for more")
+    ]
 
 
 class ModelLimits(_Document):
@@ -71,7 +98,9 @@ class ServedVersion(_Document):
     backend: Backend
     golden: Annotated[
         Literal["require", "alarm", "off"],
-        Field(description="what a version that does not reproduce its golden samples does to the table"),
+        Field(
+            description="what a version that does not reproduce its golden samples does to the table"
+        ),
     ]
 
 
@@ -89,10 +118,34 @@ class ServedModel(_Document):
     name: Name
     versions: Annotated[list[ServedVersion], Field(min_length=1)]
     aliases: Annotated[dict[Name, Name], Field(description="alias → version")]
-    split: Annotated[list[Weight], Field(min_length=1, description="where requests without a version go")]
+    split: Annotated[
+        list[Weight], Field(min_length=1, description="where requests without a version go")
+    ]
     batching: Batching
     limits: ModelLimits
     labels: Annotated[list[str], Field(description="class names, where known; empty otherwise")]
+
+    @model_validator(mode="after")
+    def _check_references(self) -> Self:
+        names = [version.version for version in self.versions]
+        _refuse_twice(names, "versions[{}].version")
+        for index, version in enumerate(self.versions):
+            match version.source:
+                case FileSource(file=path) | ArtifactSource(store=path):
+                    _refuse_relative(f"versions[{index}].source", path)
+        for alias, target in self.aliases.items():
+            if target not in names:
+                _refuse(f"aliases.{alias}", f"`{target}` is not a version of this model")
+            if alias in names:
+                _refuse(f"aliases.{alias}", f"`{alias}` is a version already")
+        for index, weight in enumerate(self.split):
+            if weight.version not in names:
+                problem = f"`{weight.version}` is not a version of this model"
+                _refuse(f"split[{index}].version", problem)
+        _refuse_twice([f"{w.arm}` of version `{w.version}" for w in self.split], "split[{}].arm")
+        if not any(weight.weight for weight in self.split):
+            _refuse("split", "all weights are 0, so that no request could go anywhere")
+        return self
 
 
 class Listener(_Document):
@@ -102,7 +155,9 @@ class Listener(_Document):
     dialects: Annotated[list[Literal["v2"]], Field(min_length=1)]
     access: Annotated[
         Literal["loopback", "open"],
-        Field(description="loopback: anonymous, with foreign `Host` and `Origin` refused; open: anonymous"),
+        Field(
+            description="loopback: anonymous, with foreign `Host` and `Origin` refused; open: anonymous"
+        ),
     ]
     hosts: Annotated[list[str], Field(description="`Host` names answered to besides loopback's")]
 
@@ -114,13 +169,21 @@ class ServerLimits(_Document):
     body_bytes: Annotated[int, Field(ge=1)]
     json_depth: Annotated[int, Field(ge=1, le=1000)]
     header_ms: Annotated[int, Field(ge=1, description="how long a client may take for its head")]
-    drain_ms: Annotated[int, Field(ge=0, description="how long requests in flight may take after SIGTERM")]
+    drain_ms: Annotated[
+        int, Field(ge=0, description="how long requests in flight may take after SIGTERM")
+    ]
 
 
 class TrustedKey(_Document):
     """A public key whose signatures count."""
 
-    id: Annotated[str, Field(description="sha256 of the SubjectPublicKeyInfo, hex")]
+    id: Annotated[
+        str,
+        Field(
+            pattern=r"^[0-9a-f]{64}$",
+            description="sha256 of `pem` (SubjectPublicKeyInfo, lines of 64, LF), hex",
+        ),
+    ]
     pem: str
 
 
@@ -135,7 +198,8 @@ class Observability(_Document):
     """What is written down about requests."""
 
     access_log: Annotated[
-        str | None, Field(description="file for one JSON line a request; `-` for stdout; null for none")
+        str | None,
+        Field(description="file for one JSON line a request; `-` for stdout; null for none"),
     ]
 
 
@@ -144,9 +208,17 @@ class ServingTable(_Document):
 
     format: Literal[1]
     revision: Name
-    sequence: Annotated[int, Field(ge=0, description="later tables have larger numbers; an older one is refused")]
+    sequence: Annotated[
+        int, Field(ge=0, description="later tables have larger numbers; an older one is refused")
+    ]
     listeners: Annotated[list[Listener], Field(min_length=1)]
     limits: ServerLimits
     trust: Trust
     observability: Observability
     models: list[ServedModel]
+
+    @model_validator(mode="after")
+    def _check_references(self) -> Self:
+        _refuse_twice([listener.name for listener in self.listeners], "listeners[{}].name")
+        _refuse_twice([model.name for model in self.models], "models[{}].name")
+        return self

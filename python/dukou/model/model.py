@@ -70,7 +70,7 @@ class Model:
         from onnx.external_data_helper import uses_external_data
 
         proto = onnx.load(str(self.graph), load_external_data=False)
-        names = {
+        names: set[str] = {
             entry.value
             for tensor in proto.graph.initializer
             if uses_external_data(tensor)

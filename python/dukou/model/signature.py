@@ -58,7 +58,8 @@ class TensorSpec:
         if self.dtype == "BF16":
             import ml_dtypes
 
-            return np.dtype(ml_dtypes.bfloat16)
+            wide: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+            return wide
         return np.dtype(NUMPY_NAMES[self.dtype])
 
     def to_json(self) -> dict[str, Any]:

@@ -21,9 +21,7 @@ def _spec() -> list[dict[str, object]]:
 
 
 def test_python_raises_exactly_the_codes_of_the_spec() -> None:
-    listed = {
-        e["code"]: (e["family"], e["remedy"]) for e in _spec() if "python" in e["sides"]
-    }
+    listed = {e["code"]: (e["family"], e["remedy"]) for e in _spec() if "python" in e["sides"]}
     assert listed == CODES
 
 

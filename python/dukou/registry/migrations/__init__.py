@@ -1,0 +1,1 @@
+"""The steps by which a registry's tables came to be; applied when a registry is opened."""
