@@ -28,6 +28,14 @@ impl Batch {
 pub trait Sink {
     /// Delivers one answer of one request.
     fn respond(&mut self, slot: usize, answer: Result<InferResponse, Failure>);
+
+    /// Gives back the request of a slot whose run failed, so that its asker's batcher can try it once
+    /// more alone: one bad request must not take its neighbours with it. A backend that answers `Err`
+    /// because the *run* failed calls this for every such slot, before or after `respond`; one that
+    /// has consumed the request, or knows that a second try is useless, need not.
+    fn hand_back(&mut self, slot: usize, request: InferRequest) {
+        let _ = (slot, request);
+    }
 }
 
 /// A loaded version of a model, ready to run.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// The element type of a tensor. The serialized names are V2's (`FP32`, `INT64`, `BYTES` …).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
+#[allow(missing_docs, reason = "the names are the protocol's")]
 pub enum DType {
     Bool,
     Uint8,

@@ -1,0 +1,88 @@
+//! What passes between a dialect and the request path: a body decoded, an answer to encode.
+
+use std::{sync::Arc, time::Duration};
+
+use dukou_types::{Param, Requested, Tensor};
+use smallvec::SmallVec;
+
+/// What a decoder may spend on one body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecodeLimits {
+    /// How deep objects and lists may stand in each other. Never more than 512.
+    pub json_depth: usize,
+    /// The largest body, in bytes.
+    pub body_bytes: usize,
+}
+
+/// A body, decoded against the signature of the version that will answer it.
+#[derive(Clone, Debug, Default)]
+pub struct Decoded {
+    /// The client's own id, to be given back.
+    pub client_id: Option<Arc<str>>,
+    /// 0 is the default; 1 the most urgent.
+    pub priority: u32,
+    /// How long the answer is of use, from the request's arrival on.
+    pub timeout: Option<Duration>,
+    /// Anything else that the client said.
+    pub parameters: Vec<(Arc<str>, Param)>,
+    /// One tensor an input, in the signature's order.
+    pub inputs: SmallVec<[Tensor; 2]>,
+    /// Which outputs to answer.
+    pub outputs: Requested,
+    /// How the client wants them carried.
+    pub carriage: Carriage,
+}
+
+/// How outputs travel: inside the JSON, or as raw bytes behind it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Carriage {
+    /// All as JSON.
+    #[default]
+    Json,
+    /// All as raw bytes.
+    Binary,
+    /// One by one, in the order of the answer's outputs: whether it goes as raw bytes.
+    Each(SmallVec<[bool; 4]>),
+}
+
+impl Carriage {
+    /// Whether the answer's output at this position goes as raw bytes.
+    pub fn is_binary(&self, position: usize) -> bool {
+        match self {
+            Self::Json => false,
+            Self::Binary => true,
+            Self::Each(each) => each.get(position).copied().unwrap_or(false),
+        }
+    }
+}
+
+/// What an answer says besides its tensors.
+#[derive(Clone, Copy, Debug)]
+pub struct EncodeContext<'a> {
+    /// The model that answered.
+    pub model: &'a str,
+    /// Its version.
+    pub version: &'a str,
+    /// The client's own id, where it gave one.
+    pub client_id: Option<&'a str>,
+    /// How the client wants the outputs carried ([`Decoded::carriage`]).
+    pub carriage: &'a Carriage,
+}
+
+/// What a door must say in the headers of an encoded body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// Bytes of JSON before the raw tensors: the value of [`crate::v2::HEADER_LENGTH`]. `None` where
+    /// the whole body is JSON.
+    pub header_length: Option<usize>,
+}
+
+impl Encoded {
+    /// The content type of the body.
+    pub const fn content_type(self) -> &'static str {
+        match self.header_length {
+            None => "application/json",
+            Some(_) => "application/octet-stream",
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Bytes to requests and answers to bytes: every dialect, both ways, without I/O and without waiting.
+//!
+//! A dialect first only *addresses* ([`address`]: which model, which operation; no body is looked at,
+//! so that no stranger makes us parse a large one) and then *decodes* against the signature of the
+//! version that will answer. It knows the types of `dukou-types` and nothing of sockets, models or
+//! backends.
+//!
+//! A new dialect is a folder beside [`v2`] and one line in [`Dialect::ALL`] and its matches.
+
+mod addressed;
+mod exchange;
+mod json;
+mod rope;
+mod sentence;
+pub mod v2;
+
+pub use addressed::{Addressed, Head, Selector, Target};
+pub use exchange::{Carriage, DecodeLimits, Decoded, EncodeContext, Encoded};
+
+use dukou_types::{ErrorCode, Failure};
+
+/// The protocols that are spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// The Open Inference Protocol, version 2, over REST.
+    V2,
+}
+
+impl Dialect {
+    /// Every dialect, in the order in which a head is offered to them.
+    pub const ALL: &'static [Self] = &[Self::V2];
+
+    /// As metrics and logs name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V2 => "v2-rest",
+        }
+    }
+
+    /// What this dialect makes of a head; `None` where the path is not one of its own.
+    fn offer(self, head: &Head<'_>) -> Option<Result<Target, Failure>> {
+        match self {
+            Self::V2 => v2::recognize(head),
+        }
+    }
+}
+
+/// Says what a request is about, from its head alone.
+///
+/// # Errors
+/// `wire.unknown-path`, `wire.wrong-method`, `wire.unsupported`, `wire.invalid-request` (broken
+/// percent-encoding), `request.unknown-model` and `request.unknown-version` for what no model or
+/// version can be called.
+pub fn address(head: &Head<'_>) -> Result<Addressed, Failure> {
+    for &dialect in Dialect::ALL {
+        if let Some(target) = dialect.offer(head) {
+            return target.map(|target| Addressed { dialect, target });
+        }
+    }
+    let message = format!("nothing is served at {}", sentence::quoted(head.path));
+    Err(Failure::new(ErrorCode::WireUnknownPath, message))
+}

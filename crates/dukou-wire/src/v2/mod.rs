@@ -1,0 +1,36 @@
+//! The Open Inference Protocol, version 2, over REST: server and client.
+//!
+//! `address` reads a head, `decode` a body against a signature, `encode` an answer; `client` is the
+//! other side. Known deviations from Triton, each on purpose:
+//!
+//! - `/v2/models/NAME/aliases/ALIAS/…` addresses an alias; the protocol has no word for it.
+//! - `GET /v2/models` and `GET /` list what is served, as KServe does.
+//! - Health and readiness have JSON bodies, as the protocol says and KServe's client requires.
+//! - NaN and the infinities are refused on the way in and written as `null` on the way out, since a
+//!   bare `NaN` is not JSON; raw tensor data carries them.
+//! - A narrow integer that does not fit is refused, not cut off.
+//!
+//! As with Triton the nesting of `data` is not compared with `shape`, only the number of elements is.
+
+mod address;
+mod binary;
+mod client;
+mod decode;
+mod element;
+mod encode;
+mod metadata;
+mod parameters;
+mod tensor;
+
+pub use address::address;
+pub(crate) use address::recognize;
+pub use binary::HEADER_LENGTH;
+pub use client::{
+    Answer, RequestOptions, decode_error, decode_response, encode_request, parse_tensors,
+};
+pub use decode::decode;
+pub use encode::{encode, encode_error};
+pub use metadata::{
+    ModelDescription, encode_live, encode_model_list, encode_model_metadata, encode_model_ready,
+    encode_ready, encode_server_metadata,
+};
