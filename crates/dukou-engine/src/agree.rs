@@ -1,0 +1,173 @@
+//! Whether two answers are the same, element by element, within a tolerance.
+
+use std::fmt;
+
+use dukou_types::{DType, Tensor};
+use half::{bf16, f16};
+use serde::Deserialize;
+
+/// How far an answer may be from the expected one.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tolerance {
+    /// Added to what is relative.
+    pub absolute: f64,
+    /// Times the magnitude of what was expected.
+    pub relative: f64,
+}
+
+impl Default for Tolerance {
+    /// That of `python/dukou/model/golden.py`: for versions that bring none.
+    fn default() -> Self {
+        Self { absolute: 1e-4, relative: 1e-3 }
+    }
+}
+
+/// What differs, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference(pub String);
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether two tensors agree within a tolerance.
+///
+/// # Errors
+/// The first element that does not, with both sides.
+pub fn agree(expected: &Tensor, came: &Tensor, tolerance: Tolerance) -> Result<(), Difference> {
+    let name = &expected.name;
+    if expected.dtype != came.dtype || expected.shape != came.shape {
+        return Err(Difference(format!(
+            "output `{name}`: expected {} {:?}, came {} {:?}",
+            expected.dtype, expected.shape, came.dtype, came.shape
+        )));
+    }
+    let count = Tensor::elements(&expected.shape).unwrap_or(0);
+    for index in 0..count {
+        let (want, got) = (element(expected, index), element(came, index));
+        if !want.agrees(&got, tolerance) {
+            let place = position(&expected.shape, index);
+            return Err(Difference(format!(
+                "output `{name}` element {place:?}: expected {want}, came {got}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the largest element of each row is in the same place.
+///
+/// # Errors
+/// The first row where it is not, with both places.
+pub fn same_classes(expected: &Tensor, came: &Tensor) -> Result<(), Difference> {
+    let width = expected.shape.last().copied().unwrap_or(1).max(1);
+    let rows = Tensor::elements(&expected.shape).unwrap_or(0) / width;
+    for row in 0..rows {
+        let (want, got) = (argmax(expected, row, width), argmax(came, row, width));
+        if want != got {
+            return Err(Difference(format!(
+                "output `{}` row {row}: expected class {want}, came class {got}",
+                expected.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn argmax(tensor: &Tensor, row: usize, width: usize) -> usize {
+    let mut best = (0, f64::NEG_INFINITY);
+    for column in 0..width {
+        let value = element(tensor, row * width + column).number();
+        if value > best.1 {
+            best = (column, value);
+        }
+    }
+    best.0
+}
+
+/// One element, widened without loss.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Element<'a> {
+    /// A floating number.
+    Float(f64),
+    /// A whole number or truth value.
+    Whole(i128),
+    /// A string or blob.
+    Text(&'a [u8]),
+}
+
+impl Element<'_> {
+    fn agrees(&self, came: &Self, tolerance: Tolerance) -> bool {
+        match (self, came) {
+            (Self::Float(want), Self::Float(got)) => {
+                (want.is_nan() && got.is_nan())
+                    || want == got
+                    || (want.is_finite()
+                        && (want - got).abs()
+                            <= tolerance.absolute + tolerance.relative * want.abs())
+            }
+            _ => self == came,
+        }
+    }
+
+    fn number(&self) -> f64 {
+        match self {
+            Self::Float(value) => *value,
+            Self::Whole(value) => *value as f64,
+            Self::Text(_) => 0.0,
+        }
+    }
+}
+
+impl fmt::Display for Element<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Float(value) => write!(f, "{value}"),
+            Self::Whole(value) => write!(f, "{value}"),
+            Self::Text(text) => write!(f, "\"{}\"", text.escape_ascii()),
+        }
+    }
+}
+
+/// The element at a flat index. An index past the end gives an empty text, which equals no number.
+pub fn element(tensor: &Tensor, index: usize) -> Element<'_> {
+    fn at<T: bytemuck::Pod>(tensor: &Tensor, index: usize) -> Option<T> {
+        let size = size_of::<T>();
+        let bytes = tensor.bytes()?.get(index * size..(index + 1) * size)?;
+        Some(bytemuck::pod_read_unaligned(bytes))
+    }
+    fn whole<'a, T: bytemuck::Pod + Into<i128>>(
+        tensor: &Tensor,
+        index: usize,
+    ) -> Option<Element<'a>> {
+        at::<T>(tensor, index).map(|value| Element::Whole(value.into()))
+    }
+    let found = match tensor.dtype {
+        DType::Bool | DType::Uint8 => whole::<u8>(tensor, index),
+        DType::Uint16 => whole::<u16>(tensor, index),
+        DType::Uint32 => whole::<u32>(tensor, index),
+        DType::Uint64 => whole::<u64>(tensor, index),
+        DType::Int8 => whole::<i8>(tensor, index),
+        DType::Int16 => whole::<i16>(tensor, index),
+        DType::Int32 => whole::<i32>(tensor, index),
+        DType::Int64 => whole::<i64>(tensor, index),
+        DType::Fp16 => at::<f16>(tensor, index).map(|value| Element::Float(value.into())),
+        DType::Bf16 => at::<bf16>(tensor, index).map(|value| Element::Float(value.into())),
+        DType::Fp32 => at::<f32>(tensor, index).map(|value| Element::Float(value.into())),
+        DType::Fp64 => at::<f64>(tensor, index).map(Element::Float),
+        DType::Bytes => tensor.strings().and_then(|s| s.get(index)).map(|s| Element::Text(s)),
+    };
+    found.unwrap_or(Element::Text(&[]))
+}
+
+fn position(shape: &[usize], mut index: usize) -> Vec<usize> {
+    let mut place = vec![0; shape.len()];
+    for (slot, &extent) in place.iter_mut().zip(shape).rev() {
+        *slot = index % extent.max(1);
+        index /= extent.max(1);
+    }
+    place
+}

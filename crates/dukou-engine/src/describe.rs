@@ -1,0 +1,120 @@
+//! What the server says of itself: health, metadata, the list of models, metrics. No body is read and
+//! nothing runs for these.
+
+use dukou_types::{ErrorCode, Failure, RequestId};
+use dukou_wire::{Selector, Target, v2};
+use http::HeaderValue;
+use serde_json::json;
+
+use crate::{
+    admit, engine::Engine, metrics, reply::Rope, route::route, serving::Serving,
+};
+
+/// A description: its content type and its text.
+pub type Described = (HeaderValue, Rope);
+
+/// Describes what was asked about.
+///
+/// # Errors
+/// `server.not-ready` before the first table and `server.draining` after the last, where readiness
+/// or a model was asked about; an unknown model or version.
+pub fn describe(
+    engine: &Engine,
+    serving: Option<&Serving>,
+    target: &Target,
+    path: &str,
+) -> Result<Described, Failure> {
+    let text = match target {
+        Target::Live => v2::encode_live(true),
+        Target::Ready => {
+            if engine.drain.has_begun() {
+                return Err(draining());
+            }
+            ready(serving)?;
+            v2::encode_ready(true)
+        }
+        Target::ServerMetadata => v2::encode_server_metadata(env!("CARGO_PKG_VERSION")),
+        Target::Metrics => {
+            let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            return Ok((kind, Rope::from(bytes::Bytes::from(metrics::render(engine)))));
+        }
+        Target::ModelList if path == "/" => welcome(serving),
+        Target::ModelList => {
+            let models = serving.map_or(&[][..], |serving| &serving.models);
+            v2::encode_model_list(models.iter().map(|model| model.name.as_str()))
+        }
+        Target::ModelReady { model, selector } => {
+            let model = admit::find(ready(serving)?, model)?;
+            route(model, selector, RequestId(0))?;
+            if engine.drain.has_begun() {
+                return Err(draining());
+            }
+            v2::encode_model_ready(model.name.as_str(), true)
+        }
+        Target::ModelMetadata { model, selector } => {
+            let model = admit::find(ready(serving)?, model)?;
+            // Asked about no version in particular: the first arm of its split.
+            let lane = match selector {
+                Selector::Default => model.draw(0),
+                named => route(model, named, RequestId(0))?,
+            };
+            let versions: Vec<&str> =
+                model.versions.iter().map(|lane| lane.version.version.as_str()).collect();
+            v2::encode_model_metadata(&v2::ModelDescription {
+                name: model.name.as_str(),
+                versions: &versions,
+                platform: "onnxruntime_onnx",
+                signature: &lane.version.signature,
+            })
+        }
+        Target::Infer { .. } => {
+            return Err(Failure::new(ErrorCode::EngineInternal, "an inference is not a description"));
+        }
+    };
+    Ok((HeaderValue::from_static("application/json"), Rope::from(bytes::Bytes::from(text))))
+}
+
+/// The table, once there is one.
+///
+/// # Errors
+/// `server.not-ready`.
+pub fn ready(serving: Option<&Serving>) -> Result<&Serving, Failure> {
+    serving.ok_or_else(|| {
+        Failure::new(ErrorCode::ServerNotReady, "no serving table has been loaded yet")
+    })
+}
+
+fn draining() -> Failure {
+    Failure::new(ErrorCode::ServerDraining, "the server is shutting down")
+}
+
+/// What is served and where: for a person who opens the address.
+fn welcome(serving: Option<&Serving>) -> Vec<u8> {
+    let models = serving.map_or(&[][..], |serving| &serving.models);
+    let models: Vec<_> = models
+        .iter()
+        .map(|model| {
+            let versions: Vec<_> =
+                model.versions.iter().map(|lane| lane.version.version.as_str()).collect();
+            json!({
+                "name": model.name.as_str(),
+                "versions": versions,
+                "default": model.draw(0).version.version.as_str(),
+                "metadata": format!("/v2/models/{}", model.name),
+                "infer": format!("/v2/models/{}/infer", model.name),
+            })
+        })
+        .collect();
+    let mut text = json!({
+        "server": "dukou",
+        "version": env!("CARGO_PKG_VERSION"),
+        "revision": serving.map(|serving| serving.revision().as_str()),
+        "models": models,
+        "health": "/v2/health/ready",
+        "metrics": "/metrics",
+    })
+    .to_string()
+    .into_bytes();
+    text.push(b'\n');
+    text
+}

@@ -1,0 +1,49 @@
+//! What all threads of the process share: the table being served, the counters, the end.
+//!
+//! Serving reads it, the local API changes it; neither waits for the other.
+
+use std::{path::PathBuf, sync::Arc};
+
+use arc_swap::ArcSwapOption;
+
+use crate::{
+    access_log::AccessLog, drain::Drain, record::Recorder, serving::Serving, state::State,
+};
+
+/// The process, as its rooms see it.
+pub struct Engine {
+    /// The table that requests are answered from; none before the first.
+    pub serving: ArcSwapOption<Serving>,
+    /// The exact counters.
+    pub state: Arc<State>,
+    /// Where requests are written down.
+    pub access_log: Arc<AccessLog>,
+    /// Feeds both.
+    pub recorder: Recorder,
+    /// Whether the process is ending.
+    pub drain: Drain,
+    /// Worker threads that answer requests.
+    pub threads: usize,
+    /// Where the last good table and the compiled cache are kept.
+    pub state_dir: PathBuf,
+    /// ONNX Runtime's shared library.
+    pub runtime: Option<PathBuf>,
+}
+
+impl Engine {
+    /// A process that serves nothing yet.
+    pub fn new(threads: usize, state_dir: PathBuf, runtime: Option<PathBuf>) -> Self {
+        let state = Arc::new(State::new(threads));
+        let access_log = Arc::new(AccessLog::default());
+        Self {
+            serving: ArcSwapOption::empty(),
+            recorder: Recorder::new(Arc::clone(&state), Arc::clone(&access_log)),
+            state,
+            access_log,
+            drain: Drain::default(),
+            threads,
+            state_dir,
+            runtime,
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! dukou's data plane: one process that answers requests from the table it holds.
+//!
+//! A request passes these rooms in this order, never back; [`stack`] is the whole path in one function:
+//!
+//! accept ► address ► authenticate ► admit ► route ► decode ► cache ► batch ► run ► encode ► record
+//!
+//! Beside the path, once per change: a [`table`] document is compiled ([`load`]) to what the path reads
+//! ([`serving`]), proved ([`golden`]) and put in place ([`swap`]), at the word of the control plane
+//! ([`local_api`]). [`engine::Engine`] is what all of these share.
+
+pub mod accept;
+pub mod address;
+pub mod admit;
+pub mod arguments;
+pub mod artifact;
+pub mod authenticate;
+pub mod cache;
+pub mod describe;
+pub mod drain;
+pub mod engine;
+pub mod http;
+pub mod reply;
+pub mod route;
+pub mod stack;
+pub mod visit;
+pub mod watch;
+pub mod workers;
+
+pub mod access_line;
+pub mod access_log;
+pub mod agree;
+pub mod counters;
+pub mod events;
+pub mod golden;
+pub mod load;
+pub mod local_api;
+pub mod metrics;
+pub mod plan;
+pub mod record;
+pub mod rehearse;
+pub mod samples;
+pub mod serving;
+pub mod state;
+pub mod state_document;
+pub mod swap;
+pub mod table;
+pub mod table_file;

@@ -1,0 +1,376 @@
+//! From a table's version to one that is ready: opened, rehearsed, held to its golden samples.
+//!
+//! Runs on threads of its own beside serving, at normal priority: threads inherit niceness, and a pool
+//! made by a meek loader would serve meekly for ever.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use dukou_batch::{Batcher, Mode, Settings, SystemClock};
+use dukou_exec::Execute;
+use dukou_ort::{GraphSource, OpenSpec, OrtModel, Runtime};
+use dukou_sys::FileBytes;
+use dukou_types::{Digest, ErrorCode, Failure, ModelName, Signature, TensorSpec, Version};
+use parking_lot::Mutex;
+
+use crate::{
+    agree::Tolerance,
+    artifact::{Store, TrustPolicy},
+    events::{self, Level},
+    golden::Golden,
+    rehearse::{self, Caps},
+    serving::{Facts, GoldenState, Loaded},
+    table::{
+        Backend, Batching, GoldenMode, ModelLimits, ServedModel, ServedVersion, Source, Trust,
+    },
+};
+
+/// Opens versions.
+#[derive(Clone, Debug)]
+pub struct Loader {
+    /// ONNX Runtime's library; `ORT_DYLIB_PATH` where absent.
+    pub runtime: Option<PathBuf>,
+    /// The folder of the compiled cache; without one no weights are shared.
+    pub compiled_dir: Option<PathBuf>,
+    /// Threads that answer requests: an inline version has a queue for each.
+    pub workers: usize,
+}
+
+/// What to do about golden samples while loading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// Replay them now.
+    Now,
+    /// Leave them for after readiness: the engine has just been started.
+    Later,
+}
+
+/// What a loaded version was made from: one that is the same need not be loaded again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    source: Source,
+    backend: Backend,
+    stamp: Option<FileStamp>,
+}
+
+/// Tells whether a bare file is still the file that it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileStamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Origin {
+    /// What a version of a table would be made from now.
+    pub fn of(version: &ServedVersion) -> Self {
+        let stamp = match &version.source {
+            Source::File(path) => FileStamp::of(path),
+            Source::Artifact { .. } => None,
+        };
+        Self { source: version.source.clone(), backend: version.backend.clone(), stamp }
+    }
+
+    /// Whether a version made from this would be the same as one made from `new`. A file that is gone
+    /// is no other file: what was loaded of it serves on.
+    pub fn is_still(&self, new: &Self) -> bool {
+        self.source == new.source
+            && self.backend == new.backend
+            && (new.stamp.is_none() || self.stamp == new.stamp)
+    }
+}
+
+impl FileStamp {
+    fn of(path: &Path) -> Option<Self> {
+        let data = fs::metadata(path).ok()?;
+        Some(Self {
+            device: data.dev(),
+            inode: data.ino(),
+            size: data.size(),
+            modified: (data.mtime(), data.mtime_nsec()),
+        })
+    }
+}
+
+/// An opened version before anything was asked of it.
+struct Opened {
+    model: OrtModel,
+    packaged: Option<Packaged>,
+}
+
+/// What a packaged version brings besides its graph.
+struct Packaged {
+    digest: Digest,
+    signature: Signature,
+    golden: Option<Arc<FileBytes>>,
+}
+
+impl Loader {
+    /// Makes a version ready. May take seconds. A panic on the way is a failure of this version alone.
+    ///
+    /// # Errors
+    /// `engine.internal` for a panic, otherwise what opening it, its packaged sample or (where the table requires them) its golden samples said.
+    pub fn load(
+        &self,
+        model: &ServedModel,
+        version: &ServedVersion,
+        trust: &Trust,
+        replay: Replay,
+    ) -> Result<Loaded, Failure> {
+        let load = || self.load_here(model, version, trust, replay);
+        catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|_| {
+            Err(Failure::new(
+                ErrorCode::EngineInternal,
+                "loading met a fault of ours; the log has it",
+            ))
+        })
+    }
+
+    fn load_here(
+        &self,
+        model: &ServedModel,
+        version: &ServedVersion,
+        trust: &Trust,
+        replay: Replay,
+    ) -> Result<Loaded, Failure> {
+        let started = Instant::now();
+        let origin = Origin::of(version);
+        let Opened { model: mut execute, packaged } = self.open(version, trust)?;
+        let about = format!("model `{}` version `{}`", model.name, version.version);
+        for note in execute.notes() {
+            events::log(Level::Info, format_args!("{about}: {note}"));
+        }
+        if let Some(packaged) = &packaged {
+            same_interface(&packaged.signature, execute.signature())?;
+        }
+        let (digest, blob) = packaged.map_or((None, None), |p| (Some(p.digest), p.golden));
+        let golden =
+            blob.as_deref().map(|blob| Golden::parse(blob, execute.signature())).transpose()?;
+
+        let sample = golden.as_ref().and_then(|golden| Some(&golden.samples.first()?.inputs));
+        let tolerance = golden.as_ref().map_or_else(Tolerance::default, |golden| golden.tolerance);
+        let caps =
+            Caps { rows: size(model.batching.max_rows), bytes: size(model.batching.max_bytes) };
+        let rehearsal = rehearse::rehearse(&execute, sample, tolerance, caps)?;
+        execute.set_batchable(rehearsal.batchable);
+        if let Some(note) = &rehearsal.note {
+            events::log(Level::Info, format_args!("{about}: {note}"));
+        }
+
+        let state = match (&golden, version.golden, replay) {
+            (None, ..) => GoldenState::Absent,
+            (Some(_), GoldenMode::Off, _) => GoldenState::Off,
+            (Some(_), _, Replay::Later) => GoldenState::Pending,
+            (Some(golden), mode, Replay::Now) => {
+                settle(golden.replay(|request| rehearse::answer(&execute, 0, request)), mode)?
+            }
+        };
+        // A version that could not be measured may be slow: it must not stand in the workers' way.
+        let mode = rehearsal.run.map_or(Mode::Pooled, |run| Mode::for_run(run, self.workers));
+        let mut signature = execute.signature().clone();
+        signature.batchable = rehearsal.batchable;
+        let residency = execute.residency().as_str();
+        let execute: Arc<dyn Execute> = Arc::new(execute);
+        let batcher = Batcher::new(
+            Arc::clone(&execute),
+            Arc::new(SystemClock),
+            rehearsal.batchable,
+            mode,
+            settings(&model.batching, &model.limits),
+        )?;
+        Ok(Loaded {
+            model: model.name.clone(),
+            version: version.version.clone(),
+            digest,
+            signature: Arc::new(signature),
+            facts: Facts {
+                load: started.elapsed(),
+                run: rehearsal.run,
+                batchable: rehearsal.batchable,
+                inline: batcher.is_inline(),
+                residency,
+            },
+            execute,
+            batcher,
+            golden: Mutex::new(state),
+            samples: blob,
+            origin,
+        })
+    }
+
+    fn open(&self, version: &ServedVersion, trust: &Trust) -> Result<Opened, Failure> {
+        let runtime = Runtime::load(self.runtime.as_deref())?;
+        let (source, packaged) = match &version.source {
+            Source::File(path) => (GraphSource::File(path.clone()), None),
+            Source::Artifact { digest, store } => {
+                let verified = Store::open(store)?.open_version(digest, &policy(trust)?)?;
+                let source = GraphSource::Verified {
+                    digest: verified.digest.clone(),
+                    graph: verified.graph,
+                    external: verified.external,
+                };
+                let (digest, signature) = (verified.digest, verified.signature);
+                (source, Some(Packaged { digest, signature, golden: verified.golden }))
+            }
+        };
+        let backend = &version.backend;
+        let model = runtime.open(OpenSpec {
+            source,
+            instances: size(backend.instances),
+            threads: size(backend.threads),
+            providers: backend.providers.clone(),
+            share_weights: backend.share_weights,
+            compiled_dir: self.compiled_dir.clone(),
+        })?;
+        Ok(Opened { model, packaged })
+    }
+}
+
+/// Holds what a manifest says of a version to what its graph is: clients believe the one, the runtime
+/// runs the other.
+fn same_interface(declared: &Signature, graph: &Signature) -> Result<(), Failure> {
+    for (side, declared, graph) in [
+        ("inputs", &declared.inputs, &graph.inputs),
+        ("outputs", &declared.outputs, &graph.outputs),
+    ] {
+        let print = |specs: &[TensorSpec]| {
+            let each =
+                specs.iter().map(|s| format!("`{}` {} {:?}", s.name, s.dtype, s.wire_shape()));
+            each.collect::<Vec<_>>().join(", ")
+        };
+        let same = |(a, b): (&TensorSpec, &TensorSpec)| {
+            (&a.name, a.dtype, a.shape.len()) == (&b.name, b.dtype, b.shape.len())
+        };
+        if declared.len() != graph.len() || !declared.iter().zip(graph).all(same) {
+            return Err(Failure::new(
+                ErrorCode::FormatsCorrupt,
+                format!(
+                    "the manifest gives the {side} as {}, the graph as {}",
+                    print(declared),
+                    print(graph)
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whose signatures count, from a table.
+///
+/// # Errors
+/// `deploy.invalid`: a key is not one, or not the one that its id says.
+pub fn policy(trust: &Trust) -> Result<TrustPolicy, Failure> {
+    let keys = trust.keys.iter().map(|key| (key.id.as_str(), key.pem.as_str()));
+    TrustPolicy::new(trust.require_signature, keys)
+}
+
+/// Checks again that an artifact may be served, under a table that trusts differently.
+///
+/// # Errors
+/// What the store said of it.
+pub fn verify(version: &ServedVersion, trust: &Trust) -> Result<(), Failure> {
+    match &version.source {
+        Source::File(_) => Ok(()),
+        Source::Artifact { digest, store } => {
+            Store::open(store)?.open_version(digest, &policy(trust)?).map(|_| ())
+        }
+    }
+}
+
+/// Replays the golden samples of a version that serves already, between its requests.
+///
+/// # Errors
+/// Where the table requires them: `table.golden-mismatch`, or what reading them said.
+pub fn replay_beside(loaded: &Loaded, mode: GoldenMode) -> Result<(), Failure> {
+    let Some(blob) = &loaded.samples else { return Ok(()) };
+    let outcome =
+        Golden::parse(blob, &loaded.signature).and_then(|golden| replay_on(loaded, &golden));
+    let state = settle(outcome, mode)?;
+    *loaded.golden.lock() = state;
+    Ok(())
+}
+
+fn replay_on(loaded: &Loaded, golden: &Golden) -> Result<usize, Failure> {
+    golden.replay(|request| {
+        loaded
+            .batcher
+            .with_instance(|execute, instance| rehearse::answer(execute, instance, request))
+    })
+}
+
+/// What the outcome of a replay makes of a version.
+fn settle(outcome: Result<usize, Failure>, mode: GoldenMode) -> Result<GoldenState, Failure> {
+    match outcome {
+        Ok(count) => Ok(GoldenState::Reproduced(count)),
+        Err(failure) if mode == GoldenMode::Require => Err(failure),
+        Err(failure) => Ok(GoldenState::Differs(failure)),
+    }
+}
+
+/// What the batcher is told of a table's model.
+pub fn settings(batching: &Batching, limits: &ModelLimits) -> Settings {
+    Settings {
+        max_rows: size(batching.max_rows),
+        max_bytes: size(batching.max_bytes),
+        delay: Duration::from_micros(batching.delay_us),
+        queue: size(limits.queue),
+    }
+}
+
+/// A table's number as a size; what is larger than memory is as good as no limit.
+pub fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// A version that could not be made ready, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("model `{model}` version `{version}`: {failure}")]
+pub struct NotLoaded {
+    /// The model.
+    pub model: ModelName,
+    /// The version.
+    pub version: Version,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// Runs a job for each item on up to `threads` threads, in order of the items; after the first failure
+/// no further job begins.
+///
+/// # Errors
+/// The first failure, in order of the items.
+pub fn on_threads<T: Sync, R: Send, E: Send>(
+    threads: usize,
+    items: &[T],
+    job: impl Fn(&T) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, E> {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let results: Mutex<Vec<Option<Result<R, E>>>> =
+        Mutex::new(items.iter().map(|_| None).collect());
+    let work = || {
+        loop {
+            let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let Some(item) = items.get(index) else { return };
+            let result = job(item);
+            if result.is_err() {
+                next.store(items.len(), std::sync::atomic::Ordering::Relaxed);
+            }
+            results.lock()[index] = Some(result);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(items.len()) {
+            // Where the system gives no more threads, this one does the work.
+            let _ = std::thread::Builder::new().name("load".into()).spawn_scoped(scope, work);
+        }
+        work();
+    });
+    results.into_inner().into_iter().flatten().collect()
+}

@@ -1,0 +1,227 @@
+//! Prometheus text: the same counters that decisions are made from, in the names of `docs/metrics.md`.
+//!
+//! Histograms have fixed buckets, so that those of many engines add up.
+
+use std::{
+    collections::BTreeMap,
+    fmt::{Display, Write},
+    sync::atomic::Ordering::Relaxed,
+};
+
+use dukou_types::ErrorCode;
+
+use crate::{
+    counters::{BOUNDS_US, TimeTotals, Totals},
+    engine::Engine,
+    serving::Serving,
+    state::resident_bytes,
+    table::Dialect,
+};
+
+/// The content type of [`render`]'s text.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A model and a version, whatever the arm and revision.
+type ByVersion = BTreeMap<(String, String), Totals>;
+
+/// Every metric as text.
+pub fn render(engine: &Engine) -> String {
+    let state = &engine.state;
+    let mut by_version = ByVersion::new();
+    for (key, totals) in state.arms() {
+        let version = (key.model.as_str().to_owned(), key.version.as_str().to_owned());
+        by_version.entry(version).or_default().merge(&totals);
+    }
+    let serving = engine.serving.load_full();
+    let mut page = Page(String::with_capacity(16 * 1024));
+    requests(&mut page, &by_version, &state.refusals());
+    times(
+        &mut page,
+        "dukou_request_seconds",
+        "From a request's head to its answer.",
+        &by_version,
+        |t| &t.request,
+    );
+    times(
+        &mut page,
+        "dukou_queue_seconds",
+        "From the queue's door to the run, a request each.",
+        &by_version,
+        |t| &t.queue,
+    );
+    times(&mut page, "dukou_compute_seconds", "In the model, a batch each.", &by_version, |t| {
+        &t.compute
+    });
+    batch_rows(&mut page, &by_version);
+
+    page.gauge(
+        "dukou_connections",
+        "Connections that are open.",
+        state.gauges.connections.load(Relaxed),
+    );
+    page.gauge(
+        "dukou_in_flight",
+        "Requests admitted and not yet answered.",
+        state.gauges.in_flight.load(Relaxed),
+    );
+    page.family(
+        "dukou_access_log_dropped_total",
+        "counter",
+        "Lines of the access log that were dropped.",
+    );
+    page.sample("dukou_access_log_dropped_total", &[], engine.access_log.dropped());
+    page.gauge("process_resident_memory_bytes", "Resident memory of the engine.", resident_bytes());
+    page.gauge(
+        "dukou_uptime_seconds",
+        "How long the engine has run.",
+        state.uptime().as_secs_f64(),
+    );
+    page.family("dukou_build_info", "gauge", "The engine's version; always 1.");
+    page.sample("dukou_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    if let Some(serving) = serving {
+        table(&mut page, &serving);
+    }
+    page.0
+}
+
+fn requests(page: &mut Page, by_version: &ByVersion, refused: &[(Dialect, ErrorCode, u64)]) {
+    const NAME: &str = "dukou_requests_total";
+    page.family(NAME, "counter", "Requests answered, by HTTP status and by our own stable code.");
+    let mut sample =
+        |model: &str, version: &str, dialect: Dialect, code: Option<ErrorCode>, count: u64| {
+            let status = code.map_or(200, ErrorCode::http_status).to_string();
+            let labels = [
+                ("model", model),
+                ("version", version),
+                ("dialect", dialect.as_str()),
+                ("code", &*status),
+                ("reason", code.map_or("ok", ErrorCode::as_str)),
+            ];
+            page.sample(NAME, &labels, count);
+        };
+    for ((model, version), totals) in by_version {
+        for (dialect, code, count) in totals.by_result() {
+            sample(model, version, dialect, code, count);
+        }
+    }
+    for &(dialect, code, count) in refused {
+        sample("", "", dialect, Some(code), count);
+    }
+}
+
+fn times(
+    page: &mut Page,
+    name: &str,
+    help: &str,
+    by_version: &ByVersion,
+    select: impl Fn(&Totals) -> &TimeTotals,
+) {
+    page.family(name, "histogram", help);
+    for (labels, totals) in by_version {
+        let times = select(totals);
+        let bounds = BOUNDS_US.iter().map(|&bound| bound as f64 / 1e6);
+        let buckets = Buckets { counts: &times.counts, sum: times.sum_ns as f64 / 1e9 };
+        page.histogram(name, labels, bounds, &buckets);
+    }
+}
+
+fn batch_rows(page: &mut Page, by_version: &ByVersion) {
+    const NAME: &str = "dukou_batch_rows";
+    page.family(NAME, "histogram", "Rows of a batch.");
+    for (labels, totals) in by_version {
+        let bounds = (0..totals.batch_rows.len() - 1).map(|power| f64::from(1_u32 << power));
+        let buckets = Buckets { counts: &totals.batch_rows, sum: totals.batch_rows_sum as f64 };
+        page.histogram(NAME, labels, bounds, &buckets);
+    }
+}
+
+fn table(page: &mut Page, serving: &Serving) {
+    page.family("dukou_table_info", "gauge", "The table being served; always 1.");
+    page.sample("dukou_table_info", &[("revision", serving.revision().as_str())], 1);
+    page.gauge(
+        "dukou_table_sequence",
+        "The sequence of the table being served.",
+        serving.document.sequence,
+    );
+    let versions: Vec<_> = serving
+        .versions()
+        .map(|loaded| {
+            ([("model", loaded.model.as_str()), ("version", loaded.version.as_str())], loaded)
+        })
+        .collect();
+    page.family("dukou_model_load_seconds", "gauge", "How long the version took to load.");
+    for (labels, loaded) in &versions {
+        page.sample("dukou_model_load_seconds", labels, loaded.facts.load.as_secs_f64());
+    }
+    page.family("dukou_model_queued", "gauge", "Requests that wait for the version.");
+    for (labels, loaded) in &versions {
+        page.sample("dukou_model_queued", labels, loaded.batcher.queued());
+    }
+    page.family("dukou_model_residency", "gauge", "Where the version's weights are; always 1.");
+    for ([model, version], loaded) in &versions {
+        let labels = [*model, *version, ("residency", loaded.facts.residency)];
+        page.sample("dukou_model_residency", &labels, 1);
+    }
+}
+
+/// What a histogram counted: an entry a bound and a last one for what is above, and the sum of all.
+struct Buckets<'a> {
+    counts: &'a [u64],
+    sum: f64,
+}
+
+/// Text in the exposition format 0.0.4.
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "gauge", help);
+        self.sample(name, &[], value);
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.0.push_str(name);
+        for (index, (label, text)) in labels.iter().enumerate() {
+            let _ = write!(self.0, "{}{label}=\"", if index == 0 { '{' } else { ',' });
+            for letter in text.chars() {
+                match letter {
+                    '\\' => self.0.push_str("\\\\"),
+                    '"' => self.0.push_str("\\\""),
+                    '\n' => self.0.push_str("\\n"),
+                    other => self.0.push(other),
+                }
+            }
+            self.0.push('"');
+        }
+        let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+
+    /// One histogram of a model and version.
+    fn histogram(
+        &mut self,
+        name: &str,
+        (model, version): &(String, String),
+        bounds: impl Iterator<Item = f64>,
+        buckets: &Buckets<'_>,
+    ) {
+        let bucket = format!("{name}_bucket");
+        let mut total = 0;
+        let bounds = bounds.map(|bound| bound.to_string()).chain(["+Inf".to_owned()]);
+        for (bound, count) in bounds.zip(buckets.counts) {
+            total += count;
+            let labels = [("model", &**model), ("version", &**version), ("le", &*bound)];
+            self.sample(&bucket, &labels, total);
+        }
+        let labels = [("model", &**model), ("version", &**version)];
+        self.sample(&format!("{name}_sum"), &labels, buckets.sum);
+        self.sample(&format!("{name}_count"), &labels, total);
+    }
+}
+
+#[cfg(test)]
+#[path = "metrics_test.rs"]
+mod tests;

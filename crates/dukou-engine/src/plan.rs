@@ -1,0 +1,59 @@
+//! What a table keeps of the one before it, and what must be loaded for it.
+
+use std::sync::Arc;
+
+use dukou_types::Failure;
+
+use crate::{
+    load::{self, Origin},
+    serving::{GoldenState, Loaded, Serving},
+    table::{GoldenMode, ServedModel, ServedVersion, ServingTable, Trust},
+};
+
+/// What a table keeps of the one before it, and what must be loaded for it.
+pub struct Plan<'a> {
+    /// Versions that stay, as they are loaded.
+    pub kept: Vec<(&'a ServedModel, &'a ServedVersion, Arc<Loaded>)>,
+    /// Versions to load.
+    pub added: Vec<(&'a ServedModel, &'a ServedVersion)>,
+}
+
+impl<'a> Plan<'a> {
+    /// Compares a table with the one being served.
+    pub fn new(table: &'a ServingTable, before: Option<&Serving>) -> Self {
+        let mut plan = Self { kept: Vec::new(), added: Vec::new() };
+        for model in &table.models {
+            let old = before.and_then(|before| before.model(model.name.as_str()));
+            for version in &model.versions {
+                let same = old
+                    .and_then(|old| old.labelled(version.version.as_str()))
+                    .map(|lane| &lane.version)
+                    .filter(|loaded| {
+                        loaded.version == version.version
+                            && loaded.origin.is_still(&Origin::of(version))
+                    });
+                match same {
+                    Some(loaded) => plan.kept.push((model, version, Arc::clone(loaded))),
+                    None => plan.added.push((model, version)),
+                }
+            }
+        }
+        plan
+    }
+}
+
+/// Holds a version that stays to what the new table asks of it beyond the old one.
+pub fn recheck(
+    version: &ServedVersion,
+    kept: &Loaded,
+    new_trust: Option<&Trust>,
+) -> Result<(), Failure> {
+    if let Some(trust) = new_trust {
+        load::verify(version, trust)?;
+    }
+    let state = kept.golden.lock().clone();
+    match (state, version.golden) {
+        (GoldenState::Absent | GoldenState::Reproduced(_), _) | (_, GoldenMode::Off) => Ok(()),
+        (_, mode) => load::replay_beside(kept, mode),
+    }
+}

@@ -1,0 +1,193 @@
+//! What goes back: a head and a rope of bytes. Errors are put into the dialect's shape here.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use dukou_types::{ErrorCode, Failure, RequestId};
+use dukou_wire::v2;
+use http::{
+    HeaderName, HeaderValue, Method, Response, StatusCode, Version,
+    header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+    request::Parts,
+};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame, SizeHint};
+use smallvec::SmallVec;
+
+use crate::serving::Lane;
+
+/// The version that answered.
+pub const VERSION: HeaderName = HeaderName::from_static("dukou-version");
+/// The revision of the table that chose it.
+pub const REVISION: HeaderName = HeaderName::from_static("dukou-revision");
+/// The engine's id of the request.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("dukou-request-id");
+
+/// A body in pieces, none of which is copied on its way out.
+#[derive(Debug, Default)]
+pub struct Rope {
+    pieces: SmallVec<[Bytes; 2]>,
+    next: usize,
+}
+
+impl Rope {
+    /// A body of these pieces.
+    pub fn new(pieces: impl IntoIterator<Item = Bytes>) -> Self {
+        Self { pieces: pieces.into_iter().filter(|piece| !piece.is_empty()).collect(), next: 0 }
+    }
+
+    /// Bytes that are left to send.
+    pub fn len(&self) -> usize {
+        self.pieces[self.next..].iter().map(Bytes::len).sum()
+    }
+
+    /// Whether nothing is left to send.
+    pub fn is_empty(&self) -> bool {
+        self.next == self.pieces.len()
+    }
+}
+
+impl From<Bytes> for Rope {
+    fn from(bytes: Bytes) -> Self {
+        Self::new([bytes])
+    }
+}
+
+impl Body for Rope {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = self.next;
+        let Some(piece) = self.pieces.get_mut(next).map(std::mem::take) else {
+            return Poll::Ready(None);
+        };
+        self.next += 1;
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.len() as u64)
+    }
+}
+
+/// A failure, as its asker sees it: the status of its code, and the dialect's body with its sentence.
+pub fn failed(failure: &Failure, id: RequestId, method: &Method) -> Response<Rope> {
+    let mut response = Response::new(Rope::from(Bytes::from(v2::encode_error(failure, id))));
+    *response.status_mut() = status(failure.code);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if matches!(failure.code.http_status(), 429 | 503) {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if failure.code == ErrorCode::WireWrongMethod {
+        // Every path has one method.
+        let other = if method == Method::POST { "GET" } else { "POST" };
+        headers.insert(ALLOW, HeaderValue::from_static(other));
+    }
+    response
+}
+
+/// Puts under an answer what every answer carries: who answered, and the request's id.
+pub fn sign(
+    response: &mut Response<Rope>,
+    head: &Parts,
+    id: RequestId,
+    lane: Option<&Lane>,
+    draining: bool,
+) {
+    let length = response.body().len();
+    let headers = response.headers_mut();
+    if let Some(lane) = lane {
+        headers.insert(VERSION, lane.version_header.clone());
+        headers.insert(REVISION, lane.revision_header.clone());
+    }
+    headers.insert(REQUEST_ID, id_value(id));
+    // Connections that are between requests are closed soon after a drain begins; this one learns of
+    // it with an answer. HTTP/2 has a frame for it.
+    if draining && head.version < Version::HTTP_2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if head.method == Method::HEAD {
+        headers.insert(CONTENT_LENGTH, length.into());
+        *response.body_mut() = Rope::default();
+    }
+}
+
+/// 16 hex digits.
+fn id_value(id: RequestId) -> HeaderValue {
+    let mut digits = [0; 16];
+    for (place, digit) in digits.iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(id.0 >> (60 - 4 * place)) as usize & 15];
+    }
+    HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// A failure as a whole HTTP/1.1 response, for a connection that no worker serves.
+pub fn plain(failure: &Failure, id: RequestId) -> Vec<u8> {
+    let body = v2::encode_error(failure, id);
+    let status = status(failure.code);
+    let mut text = format!(
+        "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nretry-after: 1\r\n\
+         connection: close\r\n\r\n",
+        status.as_u16(),
+        status.canonical_reason().unwrap_or_default(),
+        body.len()
+    )
+    .into_bytes();
+    text.extend_from_slice(&body);
+    text
+}
+
+fn status(code: ErrorCode) -> StatusCode {
+    StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// Reads a body that must not be longer than `limit`, as the frames it came in.
+///
+/// # Errors
+/// `request.body-too-large` as soon as it is known to be, before the rest is read;
+/// `server.cancelled` where the asker left in the middle of it.
+pub async fn read_body<B>(body: B, limit: usize) -> Result<SmallVec<[Bytes; 2]>, Failure>
+where
+    B: Body<Data = Bytes>,
+{
+    let too_large = |came: u64| {
+        let message = format!(
+            "the body has {came} bytes or more, and `limits.body_bytes` of the serving table allows {limit}"
+        );
+        Failure::new(ErrorCode::RequestBodyTooLarge, message)
+    };
+    let announced = body.size_hint().lower();
+    if announced > limit as u64 {
+        return Err(too_large(announced));
+    }
+    let mut body = std::pin::pin!(body);
+    let mut frames = SmallVec::new();
+    let mut came = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| {
+            Failure::new(ErrorCode::ServerCancelled, "the body ended before it was complete")
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        came = came.saturating_add(data.len());
+        if came > limit {
+            return Err(too_large(came as u64));
+        }
+        if !data.is_empty() {
+            frames.push(data);
+        }
+    }
+    Ok(frames)
+}

@@ -1,0 +1,359 @@
+//! The compiled table: everything decided once, so that a request decides nothing.
+//!
+//! A request loads the current [`Serving`] once, takes a [`Lane`] from it and keeps that lane to its
+//! end: whatever is swapped meanwhile, the version that answered, the headers that name it and the
+//! counters that count it are one.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use dukou_batch::Batcher;
+use dukou_exec::Execute;
+use dukou_sys::FileBytes;
+use dukou_types::{Arm, Digest, ErrorCode, Failure, ModelName, Revision, Signature, Version};
+use http::HeaderValue;
+use parking_lot::Mutex;
+
+use crate::{
+    counters::ArmCounters,
+    load::{Origin, settings, size},
+    state::{ArmKey, State},
+    table::{Access, Dialect, ServedModel, ServingTable},
+};
+
+/// A table that is being served. Immutable; swapped whole.
+#[derive(Debug)]
+pub struct Serving {
+    /// The document that it was compiled from.
+    pub document: Arc<ServingTable>,
+    /// What the process holds at once.
+    pub limits: Limits,
+    /// The models in the table's order.
+    pub models: Vec<Arc<Model>>,
+    pub(crate) by_name: HashMap<Box<str>, usize>,
+    pub(crate) policies: HashMap<Box<str>, Arc<ListenerPolicy>>,
+}
+
+/// What the process holds at once, in the units that the rooms use.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Open connections.
+    pub connections: usize,
+    /// Bytes of one request's body.
+    pub body_bytes: usize,
+    /// Nesting of JSON.
+    pub json_depth: usize,
+    /// How long a client may take for its head.
+    pub header: Duration,
+    /// How long requests in flight may take after SIGTERM.
+    pub drain: Duration,
+}
+
+/// What is allowed on one inherited socket.
+#[derive(Debug)]
+pub struct ListenerPolicy {
+    /// The name that the supervisor gave it.
+    pub name: Arc<str>,
+    /// What is spoken there.
+    pub dialects: Vec<Dialect>,
+    /// Who may speak.
+    pub access: Access,
+    /// `Host` names answered to besides loopback's, in lower case.
+    pub hosts: Vec<Box<str>>,
+}
+
+/// A model with the lanes that its requests can take.
+#[derive(Debug)]
+pub struct Model {
+    /// Its name.
+    pub name: ModelName,
+    /// What it may hold at once.
+    pub limits: ModelLimits,
+    /// Requests admitted and not yet answered, over all versions. Carried over from table to table.
+    pub in_flight: Arc<AtomicUsize>,
+    /// Class names, where known.
+    pub labels: Arc<[Box<str>]>,
+    /// One lane a version, in the table's order: what requests that name a version take. Their arm
+    /// is `direct`: they chose for themselves and are no evidence of the split.
+    pub versions: Vec<Arc<Lane>>,
+    /// One lane an arm of the split, with the sum of weights up to and including it.
+    pub(crate) split: Vec<(u64, Arc<Lane>)>,
+    /// Version or alias → position in `versions`.
+    pub(crate) labelled: HashMap<Box<str>, usize>,
+}
+
+/// What one model may hold at once, in the units that the rooms use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelLimits {
+    /// Requests that wait.
+    pub queue: usize,
+    /// Requests admitted and not yet answered.
+    pub concurrency: usize,
+    /// Deadline of a request that names none.
+    pub deadline: Duration,
+}
+
+/// Where a request goes: a version, under the name of an arm.
+#[derive(Debug)]
+pub struct Lane {
+    /// The version that answers.
+    pub version: Arc<Loaded>,
+    /// The arm.
+    pub arm: Arm,
+    /// The table's revision.
+    pub revision: Revision,
+    /// What the record adds to.
+    pub counters: Arc<ArmCounters>,
+    /// The value of `dukou-version`.
+    pub version_header: HeaderValue,
+    /// The value of `dukou-revision`.
+    pub revision_header: HeaderValue,
+}
+
+impl Serving {
+    /// The model with this name.
+    pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
+        self.by_name.get(name).map(|&index| &self.models[index])
+    }
+
+    /// What is allowed on the listener with this name; none where the table does not name it.
+    pub fn listener(&self, name: &str) -> Option<&Arc<ListenerPolicy>> {
+        self.policies.get(name)
+    }
+
+    /// The table's revision.
+    pub fn revision(&self) -> &Revision {
+        &self.document.revision
+    }
+}
+
+impl Model {
+    /// The lane of the split that a draw falls to; `draw` may be any number, evenly distributed.
+    pub fn draw(&self, draw: u64) -> &Arc<Lane> {
+        let total = self.split.last().map_or(1, |(sum, _)| *sum);
+        // The high half of the product maps a draw onto 0..total evenly, without a division.
+        let point = ((u128::from(draw) * u128::from(total)) >> 64) as u64;
+        let index = self.split.partition_point(|(sum, _)| *sum <= point);
+        &self.split[index.min(self.split.len() - 1)].1
+    }
+
+    /// The lane of a version or alias named by the request.
+    pub fn labelled(&self, label: &str) -> Option<&Arc<Lane>> {
+        self.labelled.get(label).map(|&index| &self.versions[index])
+    }
+}
+
+/// A version that is ready: opened, warmed, measured, proved. Shared by every table that names it
+/// and every request that it answers; freed when the last of them lets go.
+pub struct Loaded {
+    /// The model's name.
+    pub model: ModelName,
+    /// The version's label.
+    pub version: Version,
+    /// Its manifest's digest; none for a bare file.
+    pub digest: Option<Digest>,
+    /// What it takes and gives; `batchable` as it was proved here.
+    pub signature: Arc<Signature>,
+    /// What was seen while it was loaded.
+    pub facts: Facts,
+    /// The backend, for leases.
+    pub execute: Arc<dyn Execute>,
+    /// Where requests wait for it. Its caps are those of the table being served.
+    pub batcher: Batcher,
+    /// What became of its golden samples.
+    pub golden: Mutex<GoldenState>,
+    /// The packaged golden samples, to be replayed; none for a bare file.
+    pub(crate) samples: Option<Arc<FileBytes>>,
+    /// What it was made from.
+    pub(crate) origin: Origin,
+}
+
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaded")
+            .field("model", &self.model)
+            .field("version", &self.version)
+            .field("facts", &self.facts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was seen while a version was loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// From opening to ready.
+    pub load: Duration,
+    /// The typical run of one sample; none where no sample could be made.
+    pub run: Option<Duration>,
+    /// Whether requests may ride together.
+    pub batchable: bool,
+    /// Whether the arrival that finds an idle instance runs it on its own thread.
+    pub inline: bool,
+    /// Where its weights are: `plain`, `mapped`, `packed`.
+    pub residency: &'static str,
+}
+
+/// What became of a version's golden samples.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GoldenState {
+    /// It has none.
+    Absent,
+    /// The table says not to replay them.
+    Off,
+    /// Not replayed yet: the engine has just been started.
+    Pending,
+    /// This many were reproduced.
+    Reproduced(usize),
+    /// They differ.
+    Differs(Failure),
+}
+
+impl GoldenState {
+    /// As `GET /models` says it.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Off => "off",
+            Self::Pending => "pending",
+            Self::Reproduced(_) => "reproduced",
+            Self::Differs(_) => "differs",
+        }
+    }
+}
+
+/// The arm of requests that name a version themselves: they are no evidence of the split.
+const DIRECT: &str = "direct";
+
+impl Serving {
+    /// Compiles a table whose versions are all ready.
+    ///
+    /// `loaded` finds a version of the table; `before` is the table being served, whose counts of what
+    /// is in flight go on.
+    ///
+    /// # Errors
+    /// A version of the table that `loaded` does not have: the caller's mistake.
+    pub fn compile(
+        document: Arc<ServingTable>,
+        loaded: impl Fn(&ModelName, &Version) -> Option<Arc<Loaded>>,
+        before: Option<&Self>,
+        state: &State,
+    ) -> Result<Self, Failure> {
+        let models = document.models.iter().map(|served| {
+            let lanes = Lanes { document: &document, served, loaded: &loaded, state };
+            let before = before.and_then(|before| before.model(served.name.as_str()));
+            Ok(Arc::new(lanes.model(before.map(Arc::as_ref))?))
+        });
+        let models = models.collect::<Result<Vec<_>, Failure>>()?;
+        let limits = &document.limits;
+        Ok(Self {
+            limits: Limits {
+                connections: size(limits.connections),
+                body_bytes: size(limits.body_bytes),
+                json_depth: size(limits.json_depth),
+                header: Duration::from_millis(limits.header_ms),
+                drain: Duration::from_millis(limits.drain_ms),
+            },
+            by_name: models.iter().enumerate().map(|(i, m)| (m.name.as_str().into(), i)).collect(),
+            models,
+            policies: document
+                .listeners
+                .iter()
+                .map(|listener| {
+                    let policy = ListenerPolicy {
+                        name: listener.name.as_str().into(),
+                        dialects: listener.dialects.clone(),
+                        access: listener.access,
+                        hosts: listener.hosts.iter().map(|h| h.to_lowercase().into()).collect(),
+                    };
+                    (listener.name.as_str().into(), Arc::new(policy))
+                })
+                .collect(),
+            document,
+        })
+    }
+
+    /// Every version that this table holds ready, in its order.
+    pub fn versions(&self) -> impl Iterator<Item = &Arc<Loaded>> {
+        self.models.iter().flat_map(|model| &model.versions).map(|lane| &lane.version)
+    }
+
+    /// Puts this table's caps in place of those of the table before. Called as it is swapped in: a
+    /// version that stayed may have been given others.
+    pub(crate) fn apply_settings(&self) {
+        for (model, served) in self.models.iter().zip(&self.document.models) {
+            for lane in &model.versions {
+                lane.version.batcher.set(settings(&served.batching, &served.limits));
+            }
+        }
+    }
+}
+
+/// Makes the lanes of one model.
+struct Lanes<'a, F> {
+    document: &'a ServingTable,
+    served: &'a ServedModel,
+    loaded: &'a F,
+    state: &'a State,
+}
+
+impl<F: Fn(&ModelName, &Version) -> Option<Arc<Loaded>>> Lanes<'_, F> {
+    fn model(&self, before: Option<&Model>) -> Result<Model, Failure> {
+        let served = self.served;
+        let direct = Arm::parse(DIRECT).map_err(internal)?;
+        let versions = served.versions.iter().map(|version| self.lane(&version.version, &direct));
+        let mut sum = 0;
+        let split = served.split.iter().filter(|weight| weight.weight > 0).map(|weight| {
+            sum += weight.weight;
+            Ok((sum, self.lane(&weight.version, &weight.arm)?))
+        });
+        let positions: HashMap<&Version, usize> =
+            served.versions.iter().enumerate().map(|(i, v)| (&v.version, i)).collect();
+        let labels = positions.iter().map(|(version, &position)| (*version, position)).chain(
+            served.aliases.iter().filter_map(|(alias, v)| Some((alias, *positions.get(v)?))),
+        );
+        Ok(Model {
+            name: served.name.clone(),
+            limits: ModelLimits {
+                queue: size(served.limits.queue),
+                concurrency: size(served.limits.concurrency),
+                deadline: Duration::from_millis(served.limits.deadline_ms),
+            },
+            in_flight: before.map(|before| Arc::clone(&before.in_flight)).unwrap_or_default(),
+            labels: served.labels.iter().map(|label| label.as_str().into()).collect(),
+            versions: versions.collect::<Result<_, _>>()?,
+            split: split.collect::<Result<_, Failure>>()?,
+            labelled: labels.map(|(label, i)| (label.as_str().into(), i)).collect(),
+        })
+    }
+
+    fn lane(&self, version: &Version, arm: &Arm) -> Result<Arc<Lane>, Failure> {
+        let loaded = (self.loaded)(&self.served.name, version).ok_or_else(|| {
+            internal(format!("version `{version}` of `{}` is not ready", self.served.name))
+        })?;
+        let revision = &self.document.revision;
+        let key = ArmKey {
+            model: self.served.name.clone(),
+            version: version.clone(),
+            digest: loaded.digest.clone(),
+            arm: arm.clone(),
+            revision: revision.clone(),
+        };
+        Ok(Arc::new(Lane {
+            counters: self.state.arm(&key),
+            version: loaded,
+            arm: arm.clone(),
+            version_header: HeaderValue::from_str(version.as_str()).map_err(internal)?,
+            revision_header: HeaderValue::from_str(revision.as_str()).map_err(internal)?,
+            revision: revision.clone(),
+        }))
+    }
+}
+
+fn internal(what: impl fmt::Display) -> Failure {
+    Failure::new(ErrorCode::EngineInternal, "the table could not be compiled")
+        .with_detail(what.to_string())
+}

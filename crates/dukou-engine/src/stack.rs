@@ -1,0 +1,291 @@
+//! The request path, from head to record, in one function: [`walk`].
+//!
+//! accept ► address ► authenticate ► admit ► route ► decode ► cache ► batch ► run ► encode ► record
+//!
+//! Each line of it is one room, and each room a module. What stands around it, in [`answer`], holds
+//! for every request whatever happens on the way: it gets an answer, with an id, and is written down
+//! exactly once.
+
+use std::{
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use dukou_types::{ErrorCode, Failure, InferResponse};
+use dukou_wire::{DecodeLimits, EncodeContext, Target, v2};
+use http::{HeaderMap, HeaderValue, Request, Response, request::Parts};
+use hyper::body::Body;
+use tokio::time::timeout_at;
+
+use crate::{
+    address::address,
+    admit::admit,
+    authenticate::authenticate,
+    cache,
+    describe::{describe, ready},
+    engine::Engine,
+    reply::{self, Rope, read_body},
+    route::route,
+    serving::{Lane, Serving},
+    table::Access,
+    visit::Visit,
+    watch::Watch,
+};
+
+/// Where a connection came in, and what its requests share.
+#[derive(Clone)]
+pub struct Door {
+    /// The process.
+    pub engine: Arc<Engine>,
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// The connection, as its worker watches it.
+    pub watch: Arc<Watch>,
+}
+
+/// What the path found, before it is put into a response.
+pub(crate) struct Answer {
+    content_type: HeaderValue,
+    body: Rope,
+    /// Bytes of JSON before raw tensors.
+    header_length: Option<usize>,
+}
+
+/// How long a client says that it will wait, in milliseconds.
+const TIMEOUT: &str = "dukou-timeout-ms";
+
+/// Answers one request, whatever happens on the way: a failure becomes its status and sentence, a
+/// panic the failure `engine.internal`, and a client that leaves is written down as one that left.
+pub async fn answer<B>(request: Request<B>, door: &Door) -> Response<Rope>
+where
+    B: Body<Data = Bytes>,
+{
+    let _busy = door.watch.request();
+    let mut visit = Visit::begin(&door.engine, &door.listener);
+    let (head, body) = request.into_parts();
+    let announced = !body.is_end_stream();
+    let walked = unbroken(pin!(walk(&head, body, door, &mut visit))).await;
+    door.watch.leaves_unread(announced && !visit.body_was_read);
+    let mut response = match &walked {
+        Ok(_) => Response::new(Rope::default()),
+        Err(failure) => reply::failed(failure, visit.id, &head.method),
+    };
+    let failed = walked.as_ref().err().cloned();
+    if let Ok(answer) = walked {
+        answer.fill(&mut response);
+    }
+    reply::sign(&mut response, &head, visit.id, visit.lane(), door.engine.drain.has_begun());
+    // record: last, once the answer is known, so that what is counted is what was said.
+    visit.end(&response, failed.as_ref());
+    response
+}
+
+/// The path.
+async fn walk<B>(
+    head: &Parts,
+    body: B,
+    door: &Door,
+    visit: &mut Visit<'_>,
+) -> Result<Answer, Failure>
+where
+    B: Body<Data = Bytes>,
+{
+    let engine = &*door.engine;
+
+    // address: first, and from the head alone. A request for nothing that is here costs a lookup,
+    // however large its body is, and every later room knows what it is about.
+    let asked = address(head)?;
+    visit.asked(&asked);
+
+    let (lane, limits, default_deadline, _place) = {
+        // One look at the table: what follows happens wholly under it, whatever is swapped meanwhile.
+        let table = engine.serving.load();
+        let serving = table.as_deref();
+
+        // authenticate: before the request can hold anything of the model's.
+        let (access, hosts) = policy(serving, &door.listener)?;
+        visit.principal = authenticate(access, hosts, &head.uri, &head.headers)?;
+
+        let Target::Infer { model, selector } = &asked.target else {
+            let described = describe(engine, serving, &asked.target, head.uri.path())?;
+            return Ok(Answer::described(described));
+        };
+        let serving = ready(serving)?;
+
+        // admit: before the body is read. What there is no room for is told now, not after its upload.
+        let (model, place) = admit(serving, model)?;
+        visit.admitted();
+
+        // route: before decoding, since the version's signature says what the body may be.
+        let lane = visit.routed(route(model, selector, visit.id)?);
+
+        let limits = DecodeLimits {
+            json_depth: serving.limits.json_depth,
+            body_bytes: serving.limits.body_bytes,
+        };
+        (lane, limits, model.limits.deadline, place)
+    };
+
+    // decode: straight into the buffers that the backend leases; the deadline holds from here on.
+    let named = named_timeout(&head.headers)?;
+    let latest = visit.received + named.unwrap_or(default_deadline);
+    let frames = before(latest, read_body(body, limits.body_bytes)).await??;
+    visit.body_was_read = true;
+    visit.bytes_in = frames.iter().map(Bytes::len).sum();
+    let version = &*lane.version;
+    let mut lease = |input, bytes| version.execute.lease(input, bytes);
+    let mut decoded = v2::decode(&frames, &head.headers, &version.signature, &limits, &mut lease)?;
+    drop(frames);
+    let deadline = match (named, decoded.timeout) {
+        (Some(header), Some(parameter)) => visit.received + header.min(parameter),
+        (None, Some(parameter)) => visit.received + parameter,
+        _ => latest,
+    };
+    let carriage = std::mem::take(&mut decoded.carriage);
+    visit.client_id = decoded.client_id.clone();
+    let request = visit.request(decoded, deadline);
+
+    // cache: behind authorization, before the queue.
+    let answered = cache::through(&lane, request, |request| {
+        // batch and run: the queue owns the request from here; leaving early cancels it there.
+        let inline = version.batcher.is_inline();
+        let ride = version.batcher.submit(request, Arc::clone(&lane.counters) as _);
+        async move { if inline { ride.await } else { before(deadline, ride).await? } }
+    });
+    let (response, ride) = answered.await?;
+    visit.rode(&ride);
+    complete(&response, &lane)?;
+
+    // encode: in the client's dialect and the carriage that it asked for.
+    let mut out = Vec::with_capacity(encoded_size(&response));
+    let context = EncodeContext {
+        model: version.model.as_str(),
+        version: version.version.as_str(),
+        client_id: visit.client_id.as_deref(),
+        carriage: &carriage,
+    };
+    let encoded = v2::encode(&response, &context, &mut out)?;
+    Ok(Answer {
+        content_type: HeaderValue::from_static(encoded.content_type()),
+        body: Rope::from(Bytes::from(out)),
+        header_length: encoded.header_length,
+    })
+}
+
+impl Answer {
+    fn described((content_type, body): (HeaderValue, Rope)) -> Self {
+        Self { content_type, body, header_length: None }
+    }
+
+    fn fill(self, response: &mut Response<Rope>) {
+        *response.body_mut() = self.body;
+        let headers = response.headers_mut();
+        headers.reserve(8);
+        headers.insert(http::header::CONTENT_TYPE, self.content_type);
+        if let Some(length) = self.header_length {
+            headers.insert(v2::HEADER_LENGTH, length.into());
+        }
+    }
+}
+
+/// What the table allows on this listener. Before the first table nothing is served, and loopback's
+/// rule holds.
+fn policy<'s>(
+    serving: Option<&'s Serving>,
+    listener: &str,
+) -> Result<(Access, &'s [Box<str>]), Failure> {
+    let Some(serving) = serving else { return Ok((Access::Loopback, &[])) };
+    match serving.listener(listener) {
+        Some(policy) => Ok((policy.access, &policy.hosts)),
+        None => Err(Failure::new(
+            ErrorCode::ServerNotReady,
+            format!("the serving table says nothing of the listener `{listener}`"),
+        )),
+    }
+}
+
+/// The time that the client gives us in a header.
+fn named_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
+    let Some(value) = headers.get(TIMEOUT) else { return Ok(None) };
+    let milliseconds = value.to_str().ok().and_then(|text| text.parse::<u32>().ok());
+    match milliseconds {
+        Some(milliseconds @ 1..) => Ok(Some(Duration::from_millis(milliseconds.into()))),
+        _ => Err(Failure::new(
+            ErrorCode::WireInvalidField,
+            format!("`{TIMEOUT}` must be a whole number of milliseconds from 1 to {}", u32::MAX),
+        )),
+    }
+}
+
+/// Waits for `rest` until the deadline.
+async fn before<F: Future>(deadline: Instant, rest: F) -> Result<F::Output, Failure> {
+    timeout_at(deadline.into(), rest).await.map_err(|_| {
+        Failure::new(ErrorCode::LimitsDeadline, "the deadline passed before the answer was known")
+    })
+}
+
+/// Holds the backend to the signature: a unary answer has its outputs.
+fn complete(response: &InferResponse, lane: &Lane) -> Result<(), Failure> {
+    if response.outputs.is_empty() && !lane.version.signature.outputs.is_empty() {
+        return Err(Failure::new(ErrorCode::EngineInternal, "the backend gave no answer"));
+    }
+    Ok(())
+}
+
+/// About how many bytes an answer takes on the wire: a number of four bytes as up to twelve digits.
+fn encoded_size(response: &InferResponse) -> usize {
+    256 + response.outputs.iter().map(|output| 96 + 3 * output.size()).sum::<usize>()
+}
+
+/// Lets a panic break its own request and nothing else.
+async fn unbroken<T>(
+    mut rest: Pin<&mut impl Future<Output = Result<T, Failure>>>,
+) -> Result<T, Failure> {
+    poll_fn(|context| {
+        catch_unwind(AssertUnwindSafe(|| rest.as_mut().poll(context))).unwrap_or_else(|payload| {
+            let words = payload
+                .downcast_ref::<&str>()
+                .copied()
+                .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+            let failure = Failure::new(ErrorCode::EngineInternal, "the request met a fault of ours");
+            Poll::Ready(Err(failure.with_detail(words.unwrap_or("a panic without words"))))
+        })
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure_of_its_request() {
+        let breaking = pin!(async {
+            tokio::task::yield_now().await;
+            panic!("on purpose")
+        });
+        let failure = unbroken::<()>(breaking).await.unwrap_err();
+        assert_eq!(failure.code, ErrorCode::EngineInternal);
+        assert_eq!(failure.detail.as_deref(), Some("on purpose"));
+        assert!(!failure.message.contains("purpose"), "callers do not hear of our inside");
+    }
+
+    #[test]
+    fn a_named_timeout_is_a_whole_number_of_milliseconds() {
+        let ask = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(TIMEOUT, HeaderValue::from_static(text));
+            named_timeout(&headers).map_err(|failure| failure.code)
+        };
+        assert_eq!(ask("250"), Ok(Some(Duration::from_millis(250))));
+        assert_eq!(named_timeout(&HeaderMap::new()), Ok(None));
+        for wrong in ["0", "-1", "1.5", "", "soon", "99999999999"] {
+            assert_eq!(ask(wrong), Err(ErrorCode::WireInvalidField), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The exact counters (`spec/state.md`): what rollout decisions are made from.
+//!
+//! One [`ArmCounters`] stands behind each (model, version, digest, arm, revision). It outlives the table
+//! that made it: a retired arm is frozen into a plain row, so that what was counted stays counted for
+//! the epoch.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use dukou_types::{Arm, Digest, ErrorCode, ModelName, Revision, Version};
+use parking_lot::Mutex;
+
+use crate::{
+    counters::{ArmCounters, Totals, zeros},
+    table::Dialect,
+};
+
+/// Frozen rows that are kept by revision; older ones are folded into the revision `earlier`.
+const FROZEN_ROWS: usize = 4096;
+
+/// Whose counters they are.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ArmKey {
+    /// The model.
+    pub model: ModelName,
+    /// The version.
+    pub version: Version,
+    /// Its manifest's digest; none for a bare file.
+    pub digest: Option<Digest>,
+    /// The arm of the split, or `direct` for requests that named the version themselves.
+    pub arm: Arm,
+    /// The table's revision.
+    pub revision: Revision,
+}
+
+/// Numbers that go up and down.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    /// Connections that are open.
+    pub connections: AtomicUsize,
+    /// Requests admitted and not yet answered.
+    pub in_flight: AtomicUsize,
+}
+
+/// All counters of an epoch.
+#[derive(Debug)]
+pub struct State {
+    /// Unique to this run of the engine.
+    pub epoch: String,
+    /// What goes up and down.
+    pub gauges: Gauges,
+    started: Instant,
+    shards: usize,
+    arms: Mutex<Arms>,
+    refused: [[AtomicU64; ErrorCode::ALL.len()]; Dialect::ALL.len()],
+}
+
+#[derive(Debug, Default)]
+struct Arms {
+    live: Vec<(ArmKey, Arc<ArmCounters>)>,
+    frozen: Vec<(ArmKey, Totals)>,
+}
+
+impl State {
+    /// A new epoch, for an engine with this many threads that answer requests.
+    pub fn new(threads: usize) -> Self {
+        let nanoseconds = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+        // A clock that stands still between two starts must not give the same epoch twice.
+        let epoch = (nanoseconds as u64) ^ (u64::from(std::process::id()) << 44);
+        Self {
+            epoch: format!("{epoch:016x}"),
+            gauges: Gauges::default(),
+            started: Instant::now(),
+            shards: threads.clamp(1, 16).next_power_of_two(),
+            arms: Mutex::default(),
+            refused: [const { zeros() }; Dialect::ALL.len()],
+        }
+    }
+
+    /// How long this epoch has lasted.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The counters of an arm: those that are there, or new ones. Called while a table is compiled.
+    pub fn arm(&self, key: &ArmKey) -> Arc<ArmCounters> {
+        let mut arms = self.arms.lock();
+        if let Some((_, counters)) = arms.live.iter().find(|(live, _)| live == key) {
+            return Arc::clone(counters);
+        }
+        let counters = Arc::new(ArmCounters::new(self.shards));
+        arms.live.push((key.clone(), Arc::clone(&counters)));
+        counters
+    }
+
+    /// Counts a request that failed before a version was chosen.
+    pub fn refused(&self, dialect: Dialect, code: ErrorCode) {
+        self.refused[dialect.index()][code as usize].fetch_add(1, Relaxed);
+    }
+
+    /// What was refused before a version was chosen, those that are not zero.
+    pub fn refusals(&self) -> Vec<(Dialect, ErrorCode, u64)> {
+        let mut refusals = Vec::new();
+        for dialect in Dialect::ALL {
+            for &code in ErrorCode::ALL {
+                let count = self.refused[dialect.index()][code as usize].load(Relaxed);
+                if count > 0 {
+                    refusals.push((dialect, code, count));
+                }
+            }
+        }
+        refusals
+    }
+
+    /// Freezes arms that no table and no request holds any more. Called after a table retired.
+    pub fn freeze(&self) {
+        let mut arms = self.arms.lock();
+        let Arms { live, frozen } = &mut *arms;
+        live.retain(|(key, counters)| {
+            // Only this list hands out counters, under this lock: a count of one stays one.
+            let held = Arc::strong_count(counters) > 1;
+            if !held {
+                let totals = counters.totals();
+                if !totals.is_empty() {
+                    add_row(frozen, key.clone(), &totals);
+                }
+            }
+            held
+        });
+        if let Ok(earlier) = Revision::parse("earlier") {
+            let excess = frozen.len().saturating_sub(FROZEN_ROWS);
+            for (key, totals) in frozen.drain(..excess).collect::<Vec<_>>() {
+                add_row(frozen, ArmKey { revision: earlier.clone(), ..key }, &totals);
+            }
+        }
+    }
+
+    /// Every arm with what it counted in this epoch, ordered by its key.
+    pub fn arms(&self) -> BTreeMap<ArmKey, Totals> {
+        let arms = self.arms.lock();
+        let mut rows: BTreeMap<ArmKey, Totals> = BTreeMap::new();
+        let live = arms.live.iter().map(|(key, counters)| (key, counters.totals()));
+        let frozen = arms.frozen.iter().map(|(key, totals)| (key, totals.clone()));
+        for (key, totals) in live.chain(frozen) {
+            rows.entry(key.clone()).or_default().merge(&totals);
+        }
+        rows
+    }
+}
+
+fn add_row(rows: &mut Vec<(ArmKey, Totals)>, key: ArmKey, totals: &Totals) {
+    match rows.iter_mut().find(|(row, _)| *row == key) {
+        Some((_, sum)) => sum.merge(totals),
+        None => rows.push((key, totals.clone())),
+    }
+}
+
+/// The resident set of this process in bytes; 0 where the system does not say.
+pub fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+#[cfg(test)]
+#[path = "state_test.rs"]
+mod tests;

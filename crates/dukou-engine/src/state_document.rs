@@ -1,0 +1,126 @@
+//! What the local API answers about the engine: `GET /state` and `GET /models`.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use dukou_types::ErrorCode;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    counters::{BOUNDS_US, TimeTotals, Totals},
+    engine::Engine,
+    serving::{Model, Serving},
+    state::{ArmKey, resident_bytes},
+    swap::Swap,
+};
+
+/// The exact counters, as `spec/state.md` says.
+pub fn state(swap: &Swap) -> Value {
+    let engine: &Engine = swap.engine();
+    let state = &engine.state;
+    state.freeze();
+    let serving = engine.serving.load_full();
+    let document = serving.as_ref().map(|serving| &serving.document);
+    let mut refused = Map::new();
+    for (_, code, count) in state.refusals() {
+        let sum = refused.get(code.as_str()).and_then(Value::as_u64).unwrap_or(0) + count;
+        refused.insert(code.as_str().into(), sum.into());
+    }
+    json!({
+        "format": 1,
+        "epoch": state.epoch,
+        "pid": std::process::id(),
+        "uptime_ms": u64::try_from(state.uptime().as_millis()).unwrap_or(u64::MAX),
+        "revision": document.map(|document| document.revision.as_str()),
+        "sequence": document.map(|document| document.sequence),
+        "gauges": {
+            "connections": state.gauges.connections.load(Relaxed),
+            "in_flight": state.gauges.in_flight.load(Relaxed),
+            "queued": serving.as_deref().map_or(0, queued),
+            "rss_bytes": resident_bytes(),
+        },
+        "bounds_us": BOUNDS_US,
+        "arms": state.arms().iter().map(|(key, totals)| arm(key, totals)).collect::<Vec<_>>(),
+        "refused": refused,
+        "access_log_dropped": engine.access_log.dropped(),
+        "table_unsaved": swap.unsaved(),
+    })
+}
+
+/// Requests that wait, over all versions.
+fn queued(serving: &Serving) -> usize {
+    serving.versions().map(|loaded| loaded.batcher.queued()).sum()
+}
+
+fn arm(key: &ArmKey, totals: &Totals) -> Value {
+    let mut codes = Map::new();
+    for (_, code, count) in totals.by_result() {
+        let name = code.map_or("ok", ErrorCode::as_str);
+        let sum = codes.get(name).and_then(Value::as_u64).unwrap_or(0) + count;
+        codes.insert(name.into(), sum.into());
+    }
+    let batch_rows: Map<String, Value> = totals
+        .batch_rows
+        .iter()
+        .enumerate()
+        .filter(|(_, count)| **count > 0)
+        .map(|(power, &count)| ((1_u64 << power).to_string(), count.into()))
+        .collect();
+    json!({
+        "model": key.model,
+        "version": key.version,
+        "digest": key.digest,
+        "arm": key.arm,
+        "revision": key.revision,
+        "requests": totals.requests(),
+        "rows": totals.rows,
+        "batches": totals.batches(),
+        "codes": codes,
+        "request_us": times(&totals.request),
+        "queue_us": times(&totals.queue),
+        "compute_us": times(&totals.compute),
+        "batch_rows": batch_rows,
+    })
+}
+
+fn times(totals: &TimeTotals) -> Value {
+    json!({ "sum": totals.sum_ns / 1000, "counts": totals.counts })
+}
+
+/// The served models with their signatures and how they are run.
+pub fn models(serving: Option<&Serving>) -> Value {
+    let models: Vec<Value> = serving
+        .map(|serving| serving.models.iter().zip(&serving.document.models))
+        .into_iter()
+        .flatten()
+        .map(|(model, served)| {
+            json!({
+                "name": model.name,
+                "versions": versions(model),
+                "aliases": served.aliases,
+                "split": served.split,
+                "labels": served.labels,
+            })
+        })
+        .collect();
+    json!({ "models": models })
+}
+
+fn versions(model: &Model) -> Vec<Value> {
+    let version = |lane: &std::sync::Arc<crate::serving::Lane>| {
+        let loaded = &lane.version;
+        let facts = &loaded.facts;
+        let golden = loaded.golden.lock();
+        json!({
+            "version": loaded.version,
+            "digest": loaded.digest,
+            "signature": *loaded.signature,
+            "batchable": facts.batchable,
+            "inline": facts.inline,
+            "run_us": facts.run.map(|run| u64::try_from(run.as_micros()).unwrap_or(u64::MAX)),
+            "residency": facts.residency,
+            "golden": golden.as_str(),
+            "load_ms": u64::try_from(facts.load.as_millis()).unwrap_or(u64::MAX),
+        })
+    };
+    model.versions.iter().map(version).collect()
+}

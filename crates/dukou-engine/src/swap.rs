@@ -1,0 +1,403 @@
+//! From one table to the next, with nobody noticing.
+//!
+//! A table is put in place whole or not at all: only what it adds is loaded, on threads of its own, and
+//! only when all of that is ready does the pointer change. What the new table no longer names answers
+//! what it has begun and is then freed. One table at a time: a second waits for its turn, and finds
+//! then that it is stale, or the same, or new.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use dukou_types::{ErrorCode, Failure, ModelName, Revision, Version};
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use crate::{
+    engine::Engine,
+    events::{self, Event, Level},
+    load::{self, Loader, NotLoaded, Replay},
+    plan::{Plan, recheck},
+    serving::{GoldenState, Loaded, Serving},
+    table::{GoldenMode, ServedModel, ServedVersion, ServingTable},
+    table_file::TableFile,
+};
+
+/// Puts tables in place, one at a time.
+pub struct Swap {
+    engine: Arc<Engine>,
+    loader: Loader,
+    turn: Mutex<()>,
+    file: TableFile,
+}
+
+/// What a table that is in place answers (`PUT /table`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Receipt {
+    /// The table's revision.
+    pub revision: Revision,
+    /// The table's sequence.
+    pub sequence: u64,
+    /// What was loaded for it.
+    pub loaded: Vec<Added>,
+    /// How many versions it no longer names.
+    pub retired: usize,
+}
+
+/// A version that was loaded for a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Added {
+    /// The model.
+    pub model: ModelName,
+    /// The version.
+    pub version: Version,
+    /// From opening to ready.
+    pub load_ms: u64,
+    /// Where its weights are.
+    pub residency: &'static str,
+}
+
+/// Why a table was not taken. The one before it serves on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The table itself.
+    #[error(transparent)]
+    Table(#[from] Failure),
+    /// One of its versions.
+    #[error(transparent)]
+    Version(#[from] NotLoaded),
+}
+
+impl Refused {
+    /// The cause.
+    pub const fn failure(&self) -> &Failure {
+        match self {
+            Self::Table(failure) => failure,
+            Self::Version(not_loaded) => &not_loaded.failure,
+        }
+    }
+}
+
+/// Where a table comes from: what is asked of it differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Occasion {
+    /// Put by the control plane.
+    Put,
+    /// At start: golden samples are replayed after readiness and no log file keeps it from serving, so
+    /// that a restart never becomes an outage.
+    Start,
+}
+
+impl Swap {
+    /// What puts tables in place in this engine.
+    pub fn new(engine: Arc<Engine>) -> Arc<Self> {
+        let loader = Loader {
+            runtime: engine.runtime.clone(),
+            compiled_dir: Some(engine.state_dir.join("compiled")),
+            workers: engine.threads,
+        };
+        let file = TableFile::in_folder(&engine.state_dir);
+        Arc::new(Self { engine, loader, turn: Mutex::new(()), file })
+    }
+
+    /// The engine that it swaps in.
+    pub const fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Why the last good table could not be kept on disk; none where it was, or there is none.
+    pub fn unsaved(&self) -> Option<String> {
+        self.file.problem()
+    }
+
+    /// Reads a table and puts it in place.
+    ///
+    /// # Errors
+    /// `deploy.invalid`, and as [`Swap::put`].
+    pub fn put_text(&self, text: &[u8]) -> Result<Receipt, Refused> {
+        match ServingTable::parse(text) {
+            Ok(table) => self.put(table),
+            Err(invalid) => {
+                let refused = Failure::from(invalid).into();
+                announce_refusal(&refused);
+                Err(refused)
+            }
+        }
+    }
+
+    /// Puts a table in place; returns when it serves. May take seconds: not for a thread that answers.
+    ///
+    /// # Errors
+    /// `table.stale`, or what its versions said; the table before it serves on.
+    pub fn put(&self, table: ServingTable) -> Result<Receipt, Refused> {
+        let _turn = self.turn.lock();
+        let outcome = self.exchange(Arc::new(table), Occasion::Put);
+        if let Err(refused) = &outcome {
+            announce_refusal(refused);
+        }
+        outcome
+    }
+
+    /// Loads the table that the engine begins with: the file named, or the last good one. Returns when
+    /// it serves; golden samples follow on a thread of their own. What cannot be loaded is said and
+    /// leaves the engine without a table.
+    pub fn start(self: &Arc<Self>, named: Option<PathBuf>) {
+        let _turn = self.turn.lock();
+        let table = match named {
+            Some(path) => TableFile::at(path).read().map(Some),
+            None => self.file.read_if_there(),
+        };
+        let outcome = match table {
+            Ok(None) => return,
+            Ok(Some(table)) => self.exchange(Arc::new(table), Occasion::Start).map(|_| ()),
+            Err(failure) => Err(failure.into()),
+        };
+        match outcome {
+            Ok(()) => self.replay_after_readiness(),
+            Err(refused) => announce_refusal(&refused),
+        }
+    }
+
+    fn exchange(&self, table: Arc<ServingTable>, occasion: Occasion) -> Result<Receipt, Refused> {
+        if self.engine.drain.has_begun() {
+            return Err(
+                Failure::new(ErrorCode::ServerDraining, "the engine is shutting down").into()
+            );
+        }
+        let before = self.engine.serving.load_full();
+        if let Some(before) = &before {
+            refuse_stale(before, &table)?;
+        }
+        let plan = Plan::new(&table, before.as_deref());
+        if let Some(before) = &before
+            && plan.added.is_empty()
+            && *before.document == *table
+        {
+            return Ok(receipt(&table, &[], 0));
+        }
+        let versions = self.make_ready(&table, &plan, before.as_deref(), occasion)?;
+        let find = |model: &ModelName, version: &Version| {
+            versions.get(&(model.clone(), version.clone())).cloned()
+        };
+        let serving =
+            Serving::compile(Arc::clone(&table), find, before.as_deref(), &self.engine.state)?;
+        self.open_access_log(&table, occasion)?;
+
+        serving.apply_settings();
+        let serving = Arc::new(serving);
+        self.engine.serving.store(Some(Arc::clone(&serving)));
+        events::emit(&Event::Serving {
+            revision: &table.revision,
+            models: table.models.iter().map(|model| model.name.as_str()).collect(),
+        });
+        self.file.write(&table);
+
+        let added: Vec<Added> = plan
+            .added
+            .iter()
+            .filter_map(|(m, v)| {
+                versions.get(&(m.name.clone(), v.version.clone())).map(|loaded| added(loaded))
+            })
+            .collect();
+        let retired = before.map_or(0, |before| self.retire(before, &serving));
+        events::log(
+            Level::Info,
+            format_args!(
+                "serving revision `{}`: {} versions, {} loaded, {retired} retired",
+                table.revision,
+                versions.len(),
+                added.len()
+            ),
+        );
+        for loaded in versions.values() {
+            announce_golden(loaded);
+        }
+        Ok(receipt(&table, &added, retired))
+    }
+
+    /// Every version of the table, ready: those that stay, and those that it adds.
+    fn make_ready(
+        &self,
+        table: &ServingTable,
+        plan: &Plan<'_>,
+        before: Option<&Serving>,
+        occasion: Occasion,
+    ) -> Result<HashMap<(ModelName, Version), Arc<Loaded>>, Refused> {
+        let trust = &table.trust;
+        if !trust.keys.is_empty() {
+            // A key that is none is the table's fault, whether or not a version needs it today.
+            load::policy(trust)?;
+        }
+        let replay = match occasion {
+            Occasion::Put => Replay::Now,
+            Occasion::Start => Replay::Later,
+        };
+        let threads = self.loader.workers.max(1);
+        let loaded = load::on_threads(threads, &plan.added, |(model, version)| {
+            self.loader
+                .load(model, version, trust, replay)
+                .map_err(|failure| not_loaded(model, version, failure))
+        })?;
+        // A version that stays was opened under the trust of another table.
+        let trust_changed = before.is_some_and(|before| before.document.trust != *trust);
+        load::on_threads(threads, &plan.kept, |(model, version, kept)| {
+            recheck(version, kept, trust_changed.then_some(trust))
+                .map_err(|failure| not_loaded(model, version, failure))
+        })?;
+        let key = |loaded: &Loaded| (loaded.model.clone(), loaded.version.clone());
+        let added = loaded.into_iter().map(|loaded| (key(&loaded), Arc::new(loaded)));
+        let kept = plan.kept.iter().map(|(_, _, kept)| (key(kept), Arc::clone(kept)));
+        Ok(added.chain(kept).collect())
+    }
+
+    fn open_access_log(&self, table: &ServingTable, occasion: Occasion) -> Result<(), Failure> {
+        let target = table.observability.access_log.as_deref();
+        let Err(error) = self.engine.access_log.open(target) else { return Ok(()) };
+        let failure = Failure::new(
+            ErrorCode::DeployInvalid,
+            format!(
+                "the serving table is not valid: `observability.access_log`: `{}` cannot be opened ({error})",
+                target.unwrap_or_default()
+            ),
+        );
+        match occasion {
+            Occasion::Put => Err(failure),
+            Occasion::Start => {
+                events::log_failure(Level::Error, "requests are not logged", &failure);
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets go of what the new table does not name, once its requests are answered. Gives how many
+    /// versions those are.
+    fn retire(&self, before: Arc<Serving>, serving: &Serving) -> usize {
+        let leaving: Vec<Arc<Loaded>> = before
+            .versions()
+            .filter(|old| !serving.versions().any(|new| Arc::ptr_eq(old, new)))
+            .cloned()
+            .collect();
+        let count = leaving.len();
+        let state = Arc::clone(&self.engine.state);
+        let old = Arc::downgrade(&before);
+        drop(before);
+        let wait = move || {
+            wait_until_free(&old, &leaving);
+            let freed = !leaving.is_empty();
+            drop(leaving);
+            state.freeze();
+            if freed {
+                give_memory_back();
+            }
+        };
+        // Without a thread the last request frees what it used, and memory stays with the allocator.
+        let _ = std::thread::Builder::new().name("retire".into()).spawn(wait);
+        count
+    }
+
+    fn replay_after_readiness(self: &Arc<Self>) {
+        let swap = Arc::clone(self);
+        let replay = move || {
+            let Some(serving) = swap.engine.serving.load_full() else { return };
+            for loaded in serving.versions() {
+                if *loaded.golden.lock() != GoldenState::Pending {
+                    continue;
+                }
+                if let Err(failure) = load::replay_beside(loaded, GoldenMode::Alarm) {
+                    *loaded.golden.lock() = GoldenState::Differs(failure);
+                }
+                announce_golden(loaded);
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("golden".into()).spawn(replay) {
+            events::log(Level::Error, format_args!("golden samples are not replayed: {error}"));
+        }
+    }
+}
+
+fn refuse_stale(before: &Serving, table: &ServingTable) -> Result<(), Failure> {
+    let (served, came) = (before.document.sequence, table.sequence);
+    if came >= served {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ErrorCode::TableStale,
+        format!(
+            "revision `{}` has sequence {came}, but `{}` with sequence {served} is being served",
+            table.revision, before.document.revision
+        ),
+    ))
+}
+
+fn not_loaded(model: &ServedModel, version: &ServedVersion, failure: Failure) -> NotLoaded {
+    NotLoaded { model: model.name.clone(), version: version.version.clone(), failure }
+}
+
+fn added(loaded: &Loaded) -> Added {
+    Added {
+        model: loaded.model.clone(),
+        version: loaded.version.clone(),
+        load_ms: u64::try_from(loaded.facts.load.as_millis()).unwrap_or(u64::MAX),
+        residency: loaded.facts.residency,
+    }
+}
+
+fn receipt(table: &ServingTable, loaded: &[Added], retired: usize) -> Receipt {
+    Receipt {
+        revision: table.revision.clone(),
+        sequence: table.sequence,
+        loaded: loaded.to_vec(),
+        retired,
+    }
+}
+
+fn announce_refusal(refused: &Refused) {
+    let failure = refused.failure();
+    let about = match refused {
+        Refused::Version(not_loaded) => Some(not_loaded),
+        Refused::Table(_) => None,
+    };
+    events::emit(&Event::Refused {
+        code: failure.code.as_str(),
+        message: &failure.message,
+        model: about.map(|about| about.model.as_str()),
+        version: about.map(|about| about.version.as_str()),
+    });
+    let what = match about {
+        Some(about) => {
+            format!("the table was refused: model `{}` version `{}`", about.model, about.version)
+        }
+        None => "the table was refused".to_owned(),
+    };
+    events::log_failure(Level::Error, what, failure);
+}
+
+fn announce_golden(loaded: &Loaded) {
+    let GoldenState::Differs(failure) = &*loaded.golden.lock() else { return };
+    events::emit(&Event::GoldenAlarm {
+        model: loaded.model.as_str(),
+        version: loaded.version.as_str(),
+        message: &failure.message,
+    });
+    let what =
+        format!("model `{}` version `{}` is served all the same", loaded.model, loaded.version);
+    events::log_failure(Level::Error, what, failure);
+}
+
+/// Waits until neither the old table nor a request holds any of these. Looks again after a pause that
+/// grows: a request may take as long as its deadline, and nobody waits for this.
+fn wait_until_free(old: &Weak<Serving>, leaving: &[Arc<Loaded>]) {
+    let mut pause = Duration::from_millis(2);
+    while old.strong_count() > 0 || leaving.iter().any(|loaded| Arc::strong_count(loaded) > 1) {
+        std::thread::park_timeout(pause);
+        pause = (pause * 2).min(Duration::from_millis(500));
+    }
+}
+
+/// Returns what was freed to the system: our allocator's, and the C library's that the runtime uses.
+fn give_memory_back() {
+    dukou_sys::give_memory_back();
+}

@@ -1,0 +1,141 @@
+//! What serde cannot say of a table: ranges, and references from one part to another.
+//!
+//! Ranges are those of `table.py`. References (a split naming a version that is not served) are
+//! checked here, before anything is loaded.
+
+use std::{collections::HashSet, fmt::Display, path::Path};
+
+use super::{InvalidTable, Listener, ServedModel, ServingTable, Source, invalid};
+
+type Checked = Result<(), InvalidTable>;
+
+pub fn table(table: &ServingTable) -> Checked {
+    range("format", table.format, 1, 1)?;
+    not_empty("listeners", &table.listeners)?;
+    let mut names = HashSet::new();
+    for (index, listener) in table.listeners.iter().enumerate() {
+        let path = format!("listeners[{index}]");
+        once(&format!("{path}.name"), &mut names, listener.name.as_str())?;
+        check_listener(&path, listener)?;
+    }
+    let limits = &table.limits;
+    range("limits.connections", limits.connections, 1, u64::MAX)?;
+    range("limits.body_bytes", limits.body_bytes, 1, u64::MAX)?;
+    range("limits.json_depth", limits.json_depth, 1, 1000)?;
+    range("limits.header_ms", limits.header_ms, 1, u64::MAX)?;
+    for (index, key) in table.trust.keys.iter().enumerate() {
+        let hex =
+            key.id.len() == 64 && key.id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if !hex {
+            let field = format!("trust.keys[{index}].id");
+            return Err(invalid(field, format!("`{}` is not 64 lower-case hex digits", key.id)));
+        }
+    }
+    let mut names = HashSet::new();
+    for (index, model) in table.models.iter().enumerate() {
+        let path = format!("models[{index}]");
+        once(&format!("{path}.name"), &mut names, model.name.as_str())?;
+        check_model(&path, model)?;
+    }
+    Ok(())
+}
+
+fn check_listener(path: &str, listener: &Listener) -> Checked {
+    not_empty(&format!("{path}.dialects"), &listener.dialects)
+}
+
+fn check_model(path: &str, model: &ServedModel) -> Checked {
+    not_empty(&format!("{path}.versions"), &model.versions)?;
+    let mut served = HashSet::new();
+    for (index, version) in model.versions.iter().enumerate() {
+        let path = format!("{path}.versions[{index}]");
+        once(&format!("{path}.version"), &mut served, version.version.as_str())?;
+        match &version.source {
+            Source::File(file) => absolute(&format!("{path}.source"), file)?,
+            Source::Artifact { store, .. } => absolute(&format!("{path}.source"), store)?,
+        }
+        let backend = &version.backend;
+        range(&format!("{path}.backend.instances"), backend.instances, 1, 256)?;
+        range(&format!("{path}.backend.threads"), backend.threads, 1, 256)?;
+        not_empty(&format!("{path}.backend.providers"), &backend.providers)?;
+    }
+    for (alias, target) in &model.aliases {
+        let field = format!("{path}.aliases.{alias}");
+        known(&field, &served, target.as_str())?;
+        if served.contains(alias.as_str()) {
+            return Err(invalid(field, format!("`{alias}` is a version already")));
+        }
+    }
+    check_split(path, model, &served)?;
+    range(&format!("{path}.batching.max_rows"), model.batching.max_rows, 1, 65_536)?;
+    range(&format!("{path}.batching.max_bytes"), model.batching.max_bytes, 1, u64::MAX)?;
+    range(&format!("{path}.batching.delay_us"), model.batching.delay_us, 0, 1_000_000)?;
+    range(&format!("{path}.limits.queue"), model.limits.queue, 1, u64::MAX)?;
+    range(&format!("{path}.limits.concurrency"), model.limits.concurrency, 1, u64::MAX)?;
+    range(&format!("{path}.limits.deadline_ms"), model.limits.deadline_ms, 1, u64::MAX)
+}
+
+fn check_split(path: &str, model: &ServedModel, served: &HashSet<&str>) -> Checked {
+    not_empty(&format!("{path}.split"), &model.split)?;
+    let mut arms = HashSet::new();
+    for (index, weight) in model.split.iter().enumerate() {
+        let path = format!("{path}.split[{index}]");
+        known(&format!("{path}.version"), served, weight.version.as_str())?;
+        range(&format!("{path}.weight"), weight.weight, 0, 1_000_000)?;
+        if !arms.insert((weight.version.as_str(), weight.arm.as_str())) {
+            let problem =
+                format!("arm `{}` of version `{}` is there twice", weight.arm, weight.version);
+            return Err(invalid(format!("{path}.arm"), problem));
+        }
+    }
+    if model.split.iter().all(|weight| weight.weight == 0) {
+        return Err(invalid(
+            format!("{path}.split"),
+            "all weights are 0, so that no request could go anywhere",
+        ));
+    }
+    Ok(())
+}
+
+fn range(field: &str, value: u64, least: u64, most: u64) -> Checked {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    let allowed = match most {
+        u64::MAX => format!("at least {least}"),
+        _ if least == most => format!("{least}"),
+        _ => format!("{least} to {most}"),
+    };
+    Err(invalid(field, format!("is {value}, must be {allowed}")))
+}
+
+fn not_empty<T>(field: &str, list: &[T]) -> Checked {
+    if list.is_empty() {
+        Err(invalid(field, "is empty, must have at least one entry"))
+    } else {
+        Ok(())
+    }
+}
+
+fn absolute(field: &str, path: &Path) -> Checked {
+    if path.is_absolute() {
+        return Ok(());
+    }
+    Err(invalid(field, format!("`{}` is a relative path, must be an absolute one", path.display())))
+}
+
+fn once<'a>(field: &str, seen: &mut HashSet<&'a str>, name: &'a str) -> Checked {
+    if seen.insert(name) { Ok(()) } else { Err(invalid(field, format!("`{name}` is there twice"))) }
+}
+
+fn known(field: &str, served: &HashSet<&str>, version: impl Display + AsRef<str>) -> Checked {
+    if served.contains(version.as_ref()) {
+        return Ok(());
+    }
+    let mut names: Vec<_> = served.iter().copied().collect();
+    names.sort_unstable();
+    Err(invalid(
+        field,
+        format!("`{version}` is not a version of this model, which has {}", names.join(", ")),
+    ))
+}

@@ -1,0 +1,199 @@
+//! One request's visit: what is known of it so far, and the promise that it is written down once.
+//!
+//! Where the client leaves before its answer is known, the visit is dropped on the way; it is then
+//! written down as cancelled, with all that was known.
+
+use std::{
+    cell::Cell,
+    hash::{BuildHasher as _, RandomState},
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use dukou_batch::Ride;
+use dukou_types::{CancelFlag, ErrorCode, Failure, InferRequest, Principal, RequestId};
+use dukou_wire::{Addressed, Decoded};
+use http::Response;
+
+use crate::{
+    counters::thread_number,
+    engine::Engine,
+    record::{InFlight, Outcome},
+    reply::Rope,
+    serving::Lane,
+    table::Dialect,
+};
+
+/// What is known of a request.
+pub struct Visit<'e> {
+    /// The engine's id.
+    pub id: RequestId,
+    /// When its head was complete.
+    pub received: Instant,
+    /// Who asks.
+    pub principal: Principal,
+    /// The client's own id.
+    pub client_id: Option<Arc<str>>,
+    /// Bytes of the body that came.
+    pub bytes_in: usize,
+    /// Whether that was all of it.
+    pub body_was_read: bool,
+    engine: &'e Engine,
+    listener: &'e str,
+    operation: &'static str,
+    asked_model: Option<dukou_types::ModelName>,
+    lane: Option<Arc<Lane>>,
+    in_flight: Option<InFlight<'e>>,
+    rows: usize,
+    ride: Option<Ride>,
+    over: bool,
+}
+
+impl<'e> Visit<'e> {
+    /// A head is complete.
+    pub fn begin(engine: &'e Engine, listener: &'e str) -> Self {
+        Self {
+            id: next_id(),
+            received: Instant::now(),
+            principal: Principal::Loopback,
+            client_id: None,
+            bytes_in: 0,
+            body_was_read: false,
+            engine,
+            listener,
+            operation: "unknown",
+            asked_model: None,
+            lane: None,
+            in_flight: None,
+            rows: 0,
+            ride: None,
+            over: false,
+        }
+    }
+
+    /// It was understood what it asks.
+    pub fn asked(&mut self, asked: &Addressed) {
+        self.operation = asked.target.operation();
+        self.asked_model = asked.target.model().map(|(model, _)| model.clone());
+    }
+
+    /// The model has room for it.
+    pub fn admitted(&mut self) {
+        self.in_flight = Some(self.engine.recorder.begin());
+    }
+
+    /// It was decided which version answers.
+    pub fn routed(&mut self, lane: &Arc<Lane>) -> Arc<Lane> {
+        self.lane = Some(Arc::clone(lane));
+        Arc::clone(lane)
+    }
+
+    /// The lane, once it is known.
+    pub fn lane(&self) -> Option<&Lane> {
+        self.lane.as_deref()
+    }
+
+    /// What the later rooms see of it.
+    pub fn request(&mut self, decoded: Decoded, deadline: Instant) -> InferRequest {
+        let request = InferRequest {
+            id: self.id,
+            client_id: decoded.client_id,
+            principal: self.principal.clone(),
+            deadline: Some(deadline),
+            cancel: CancelFlag::default(),
+            priority: decoded.priority,
+            parameters: decoded.parameters,
+            inputs: decoded.inputs,
+            outputs: decoded.outputs,
+        };
+        self.rows = request.rows();
+        request
+    }
+
+    /// It was run.
+    pub fn rode(&mut self, ride: &Ride) {
+        self.ride = Some(*ride);
+    }
+
+    /// Its answer is known: writes it down.
+    pub fn end(mut self, response: &Response<Rope>, failure: Option<&Failure>) {
+        self.over = true;
+        if let Some(failure) = failure {
+            self.log(failure);
+        }
+        self.record(response.status().as_u16(), failure.map(|f| f.code), response.body().len());
+    }
+
+    fn log(&self, failure: &Failure) {
+        use crate::events::{Level, log_failure};
+        if failure.detail.is_some() || failure.code == ErrorCode::EngineInternal {
+            log_failure(Level::Error, format_args!("request {}", self.id), failure);
+        }
+    }
+
+    fn record(&self, status: u16, error: Option<ErrorCode>, bytes_out: usize) {
+        let duration = |of: fn(&Ride) -> Duration| self.ride.as_ref().map(of);
+        self.engine.recorder.record(&Outcome {
+            id: self.id,
+            client_id: self.client_id.as_deref(),
+            listener: self.listener,
+            dialect: Dialect::V2,
+            operation: self.operation,
+            lane: self.lane.as_ref(),
+            asked_model: self.asked_model.as_ref().map(|model| model.as_str()),
+            status,
+            error,
+            received: self.received,
+            queue: duration(|ride| ride.queue),
+            compute: duration(|ride| ride.compute),
+            rows: self.rows,
+            batch_rows: self.ride.map_or(0, |ride| ride.rows),
+            bytes_in: self.bytes_in,
+            bytes_out,
+            principal: &self.principal,
+        });
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            let code = ErrorCode::ServerCancelled;
+            self.record(code.http_status(), Some(code), 0);
+        }
+    }
+}
+
+/// The next id: unique in this process and of another sequence in the next. The last step spreads a
+/// counter evenly over all numbers, one to one, so that a split can be drawn from it.
+pub(crate) fn next_id() -> RequestId {
+    static SEED: OnceLock<u64> = OnceLock::new();
+    thread_local!(static COUNT: Cell<u64> = const { Cell::new(0) });
+    let count = COUNT.with(|count| count.replace(count.get() + 1));
+    let seed = *SEED.get_or_init(|| RandomState::new().hash_one(std::process::id()));
+    let number = seed.wrapping_add((thread_number() as u64) << 44).wrapping_add(count);
+    // The finalizer of SplitMix64 (Steele, Lea, Flood 2014).
+    let mut mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    RequestId(mixed ^ (mixed >> 31))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn ids_differ_and_are_spread_evenly() {
+        let from_threads: Vec<_> = (0..4)
+            .map(|_| std::thread::spawn(|| (0..2500).map(|_| next_id().0).collect::<Vec<_>>()))
+            .collect();
+        let ids: Vec<u64> =
+            from_threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        assert_eq!(ids.iter().collect::<HashSet<_>>().len(), 10_000);
+        let low = ids.iter().filter(|id| **id < u64::MAX / 10).count();
+        assert!((800..1200).contains(&low), "{low} of 10000 in the lowest tenth");
+    }
+}

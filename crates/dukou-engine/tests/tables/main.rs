@@ -1,0 +1,10 @@
+//! Tables put into a real engine, with real models: swapped, refused, restarted.
+//!
+//! Needs ONNX Runtime's library in `ORT_DYLIB_PATH` and the models of `conformance/models`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod api;
+mod artifacts;
+mod loading;
+mod support;
+mod swapping;

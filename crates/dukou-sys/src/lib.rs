@@ -1,0 +1,12 @@
+//! The operating system's unsafe edges, behind safe types: mapped memory and inherited sockets.
+#![allow(
+    unsafe_code,
+    reason = "this crate and dukou-ort are where `unsafe` may stand, each block with its reason"
+)]
+
+mod mapped;
+mod process;
+pub mod sockets;
+
+pub use mapped::FileBytes;
+pub use process::{effective_user, give_memory_back};
