@@ -51,7 +51,7 @@ test-python: .stamps/engine
 	$(BIN)/python -m pytest -q
 
 bench: .stamps/engine ## side by side with the peers; CASE=small-json for one, QUICK=1 for a short look
-	@cargo build --release --locked --quiet -p dukou-load -p bench-reference
+	@cargo build --release --locked --quiet -p bench-reference
 	$(BIN)/python -m bench $(CASE) $(if $(QUICK),--quick)
 
 lint: .stamps/engine ## formatters, linters, type checkers, import arrows

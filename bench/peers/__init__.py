@@ -1,0 +1,30 @@
+"""What is compared: one file a server, one line in the table below."""
+
+from __future__ import annotations
+
+import importlib
+
+from bench.peers.peer import Peer
+from bench.workplace import BenchError
+
+# name on the command line and in reports → where it is.
+PEERS = {
+    "echo": "bench.peers.echo:Echo",
+    "naive-rust": "bench.peers.naive_rust:NaiveRust",
+    "dukou": "bench.peers.dukou:Dukou",
+    "triton": "bench.peers.triton:Triton",
+    "mosec": "bench.peers.mosec:Mosec",
+}
+
+
+def open_peer(name: str) -> Peer:
+    """The peer of this name.
+
+    Raises:
+        BenchError: there is none.
+    """
+    if name not in PEERS:
+        raise BenchError(f"`{name}` is not one of {', '.join(PEERS)}")
+    module, _, attribute = PEERS[name].partition(":")
+    peer: Peer = getattr(importlib.import_module(module), attribute)()
+    return peer

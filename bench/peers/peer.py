@@ -1,0 +1,49 @@
+"""What a peer is to the harness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from bench.digits import Digits
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that answers.
+
+    Attributes:
+        pid: its first process; whatever is below it counts as the server.
+        url: where requests for inference go.
+        command: the line that started it.
+        started_at: when that was, by the monotonic clock (s).
+        answers: whether its answers depend on the request. The echo's do not.
+        swap: replaces version 1 by version 2 and returns once that is served; None where it cannot.
+    """
+
+    pid: int
+    url: str
+    command: list[str]
+    started_at: float
+    answers: bool = True
+    swap: Callable[[], None] | None = None
+
+
+class Peer(Protocol):
+    """A server that can be started on the bench's model."""
+
+    name: str
+    settings: str
+
+    def versions(self) -> dict[str, str]:
+        """Of what it is made of."""
+
+    def start(self, digits: Digits, folder: Path) -> AbstractContextManager[Running]:
+        """Starts it with its files in `folder`; the end of the block ends it.
+
+        Raises:
+            Unavailable: it does not start here, and why.
+        """

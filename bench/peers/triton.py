@@ -1,0 +1,133 @@
+"""NVIDIA Triton: the `tritonserver` inside the nvidia-pytriton wheel.
+
+The wheel carries the Python backend but no ONNX Runtime backend, so a Python model calls ONNX Runtime,
+as Triton's documentation shows: instances = cores, dynamic batching, one thread a session.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.digits import NAME, Digits
+from bench.peers.peer import Running
+from bench.process import ServerProcess
+from bench.workplace import Unavailable, peers_python
+
+_MODEL_PROGRAM = Path(__file__).parent / "programs" / "triton_model.py"
+_MAX_BATCH = 64
+_CONFIG = """\
+name: "{name}"
+backend: "python"
+max_batch_size: {batch}
+input [ {{ name: "X", data_type: TYPE_FP32, dims: [ 64 ] }} ]
+output [ {{ name: "probabilities", data_type: TYPE_FP32, dims: [ 10 ] }} ]
+instance_group [ {{ count: {instances}, kind: KIND_CPU }} ]
+dynamic_batching {{ max_queue_delay_microseconds: 0 }}
+version_policy: {{ latest: {{ num_versions: 1 }} }}
+"""
+
+
+class Triton:
+    """Its HTTP door, metrics on as by default."""
+
+    name = "triton"
+
+    def __init__(self) -> None:
+        self._instances = len(os.sched_getaffinity(0))
+        self.settings = (
+            f"python backend calling ONNX Runtime (1 thread), {self._instances} instances, "
+            f"dynamic batching up to {_MAX_BATCH} without delay, explicit model control"
+        )
+
+    def versions(self) -> dict[str, str]:
+        """Of the wheels in the peers' environment."""
+        return installed("nvidia-pytriton", "onnxruntime", "numpy")
+
+    @contextmanager
+    def start(self, digits: Digits, folder: Path) -> Iterator[Running]:
+        """On ports that were free a moment ago: it takes no port 0."""
+        packages = site_packages()
+        home = packages / "pytriton" / "tritonserver"
+        backends = home / "backends"
+        self._place_stub(home)
+        repository = folder / "models"
+        shutil.rmtree(repository, ignore_errors=True)
+        model = repository / NAME
+        self._place(model, digits, "1")
+        config = _CONFIG.format(name=NAME, batch=_MAX_BATCH, instances=self._instances)
+        (model / "config.pbtxt").write_text(config, "utf-8")
+        port = free_port()
+        command: list[str | Path] = [home / "bin" / "tritonserver"]
+        command += ["--model-repository", repository, "--backend-directory", backends]
+        command += ["--model-control-mode", "explicit", "--load-model", NAME]
+        command += ["--http-address", "127.0.0.1", "--http-port", str(port)]
+        command += ["--allow-grpc", "false", "--metrics-port", str(free_port())]
+        environment = {
+            "LD_LIBRARY_PATH": str(packages / "nvidia_pytriton.libs"),
+            "PATH": f"{peers_python().parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(packages),
+        }
+        with ServerProcess(command, folder / "log", environment) as server:
+            base = f"http://127.0.0.1:{port}"
+            server.wait_ready(f"{base}/v2/models/{NAME}/ready")
+
+            def swap() -> None:
+                self._place(model, digits, "2")
+                load = f"{base}/v2/repository/models/{NAME}/load"
+                request = urllib.request.Request(load, data=b"{}", method="POST")
+                with urllib.request.urlopen(request, timeout=60):
+                    pass
+
+            url = f"{base}/v2/models/{NAME}/infer"
+            yield Running(server.pid, url, server.command, server.started_at, swap=swap)
+
+    def _place(self, model: Path, digits: Digits, version: str) -> None:
+        place = model / version
+        place.mkdir(parents=True)
+        shutil.copy(_MODEL_PROGRAM, place / "model.py")
+        shutil.copy(digits.files[version], place / "model.onnx")
+
+    def _place_stub(self, home: Path) -> None:
+        """The wheel has one stub an interpreter version; the server looks for it beside the backend."""
+        stub = home / "backends" / "python" / "triton_python_backend_stub"
+        major_minor = _ask_python("import sys; print('%d.%d' % sys.version_info[:2])")
+        source = home / "python_backend_stubs" / major_minor / stub.name
+        if not source.is_file():
+            raise Unavailable(f"the wheel has no python backend for Python {major_minor}")
+        shutil.copy(source, stub)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now, for a server that cannot take port 0."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def site_packages() -> Path:
+    """Where the peers' packages are."""
+    return Path(_ask_python("import sysconfig; print(sysconfig.get_path('purelib'))"))
+
+
+def installed(*packages: str) -> dict[str, str]:
+    """Versions of packages in the peers' environment."""
+    listed = ", ".join(repr(package) for package in packages)
+    asked = f"import importlib.metadata as m; print(*[m.version(p) for p in ({listed},)])"
+    return dict(zip(packages, _ask_python(asked).split(), strict=True))
+
+
+def _ask_python(code: str) -> str:
+    done = subprocess.run(
+        [peers_python(), "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    if done.returncode != 0:
+        raise Unavailable(f"the peers' environment is broken: {done.stderr.strip()[-300:]}")
+    return done.stdout.strip()
