@@ -1,1 +1,32 @@
 """A Model and data become an Evaluation with intervals; gates stop the line."""
+
+from __future__ import annotations
+
+from dukou.base.lazy import lazy_attributes
+
+_PUBLIC = {
+    "Comparison": "dukou.evaluate.compare:Comparison",
+    "CrossValidation": "dukou.evaluate.crossval:CrossValidation",
+    "DataReport": "dukou.evaluate.checks:DataReport",
+    "DataRules": "dukou.evaluate.checks:DataRules",
+    "DataSet": "dukou.evaluate.data:DataSet",
+    "Evaluation": "dukou.evaluate.evaluation:Evaluation",
+    "Interval": "dukou.evaluate.intervals:Interval",
+    "Predictions": "dukou.evaluate.predict:Predictions",
+    "TASKS": "dukou.evaluate.tasks:TASKS",
+    "Table": "dukou.evaluate.data:Table",
+    "check_data": "dukou.evaluate.checks:check_data",
+    "check_gates": "dukou.evaluate.gates:check_gates",
+    "compare_classes": "dukou.evaluate.compare:compare_classes",
+    "cross_validate": "dukou.evaluate.crossval:cross_validate",
+    "evaluate_model": "dukou.evaluate.tasks:evaluate_model",
+    "load_table": "dukou.evaluate.data:load_table",
+    "predict_classes": "dukou.evaluate.predict:predict_classes",
+    "predict_numbers": "dukou.evaluate.predict:predict_numbers",
+    "require_gates": "dukou.evaluate.gates:require_gates",
+    "run_model": "dukou.evaluate.predict:run_model",
+}
+
+__all__ = [*_PUBLIC]
+
+__getattr__, __dir__ = lazy_attributes(__name__, _PUBLIC)

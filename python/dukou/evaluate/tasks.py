@@ -1,0 +1,126 @@
+"""The door of this stop: a model and data become an `Evaluation`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from dukou.base.errors import InputError
+from dukou.base.lazy import resolve
+from dukou.evaluate.evaluation import Evaluation
+from dukou.evaluate.gates import check_gates
+from dukou.evaluate.intervals import CONFIDENCE, RESAMPLES
+
+if TYPE_CHECKING:
+    from dukou.evaluate.compare import Comparison
+    from dukou.evaluate.data import DataSet
+    from dukou.model.model import Model
+
+# task → judge: `(model, data, resamples, seed, confidence, batch_rows) -> Evaluation`.
+TASKS = {
+    "classification": "dukou.evaluate.tasks:evaluate_classifier",
+    "regression": "dukou.evaluate.tasks:evaluate_regressor",
+}
+
+
+def evaluate_model(
+    model: Model,
+    data: DataSet,
+    *,
+    task: str | None = None,
+    gates: Sequence[str] = (),
+    champion: Model | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+    batch_rows: int = 256,
+) -> Evaluation:
+    """Judges a model on rows that it was not trained on.
+
+    Args:
+        model: what is judged.
+        data: held-out rows with the truth.
+        task: `classification` or `regression`; the card's where absent.
+        gates: as in `[evaluate]`; their results are in the evaluation, `require_gates` raises.
+        champion: a model to compare with on the same rows (classification).
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+        confidence: of all intervals.
+        batch_rows: rows that go into the model at once.
+
+    Raises:
+        InputError: `data.mismatch`, `data.empty`, `project.invalid`, `evaluate.unknown-metric`.
+    """
+    task = task or model.card.task or "classification"
+    if task not in TASKS:
+        raise InputError("project.invalid", f"`{task}` is not a task; {', '.join(TASKS)} are")
+    if not data.rows:
+        raise InputError("data.empty", f"`{data.source}` has no rows to judge by")
+    judge: Callable[..., Evaluation] = resolve(TASKS[task])
+    evaluation = judge(model, data, resamples, seed, confidence, batch_rows)
+    if champion is not None and task == "classification":
+        evaluation = evaluation.replace(
+            comparison=_compare(champion, model, data, confidence, batch_rows)
+        )
+    return evaluation.replace(gates=check_gates(evaluation, gates))
+
+
+def evaluate_classifier(
+    model: Model, data: DataSet, resamples: int, seed: int, confidence: float, batch_rows: int
+) -> Evaluation:
+    """See `dukou.evaluate.classification`."""
+    from dukou.evaluate.classification import judge_classes
+    from dukou.evaluate.predict import predict_classes
+
+    predictions = predict_classes(model, data.features, batch_rows=batch_rows)
+    found = judge_classes(
+        predictions, data.target, resamples=resamples, seed=seed, confidence=confidence
+    )
+    return Evaluation(
+        task="classification",
+        variant=model.variant,
+        rows=data.rows,
+        source=data.source,
+        data_digest=data.digest,
+        metrics=found.metrics,
+        per_class=found.per_class,
+        labels=found.labels,
+        confusion=found.confusion,
+        curves=found.curves,
+        facts={"seed": seed, "resamples": resamples, "batch_rows": batch_rows},
+    )
+
+
+def evaluate_regressor(
+    model: Model, data: DataSet, resamples: int, seed: int, confidence: float, batch_rows: int
+) -> Evaluation:
+    """See `dukou.evaluate.regression`."""
+    from dukou.evaluate.predict import predict_numbers
+    from dukou.evaluate.regression import judge_numbers
+
+    predicted = predict_numbers(model, data.features, batch_rows=batch_rows)
+    return Evaluation(
+        task="regression",
+        variant=model.variant,
+        rows=data.rows,
+        source=data.source,
+        data_digest=data.digest,
+        metrics=judge_numbers(
+            predicted, data.target, resamples=resamples, seed=seed, confidence=confidence
+        ),
+        facts={"seed": seed, "resamples": resamples, "batch_rows": batch_rows},
+    )
+
+
+def _compare(
+    champion: Model, challenger: Model, data: DataSet, confidence: float, batch_rows: int
+) -> Comparison:
+    from dukou.evaluate.compare import compare_classes
+    from dukou.evaluate.labels import as_labels
+    from dukou.evaluate.predict import predict_classes
+
+    said = [
+        predict_classes(model, data.features, batch_rows=batch_rows).names()
+        for model in (champion, challenger)
+    ]
+    return compare_classes(said[0], said[1], as_labels(data.target), confidence=confidence)
