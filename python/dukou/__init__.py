@@ -28,10 +28,29 @@ __version__ = "0.1.0"
 # name → where it lives. The public surface, in one place.
 _PUBLIC = {
     "DukouError": "dukou.base.errors:DukouError",
+    "dukou_home": "dukou.base.settings:dukou_home",
     "TensorSpec": "dukou.model.signature:TensorSpec",
     "Signature": "dukou.model.signature:Signature",
     "GoldenSamples": "dukou.model.golden:GoldenSamples",
     "Model": "dukou.model.model:Model",
+    "load_or_create_signing_key": "dukou.trust.keys:load_or_create_signing_key",
+    "load_trust_store": "dukou.trust.keys:load_trust_store",
+    "open_model": "dukou.formats.open:open_model",
+    "load_table": "dukou.evaluate.data:load_table",
+    "evaluate_model": "dukou.evaluate.tasks:evaluate_model",
+    "Budget": "dukou.optimize.contract:Budget",
+    "optimize_model": "dukou.optimize.search:optimize_model",
+    "EngineMeasure": "dukou.lifecycle.measure:EngineMeasure",
+    "Store": "dukou.package.store:Store",
+    "package_model": "dukou.package.package:package_model",
+    "open_version": "dukou.package.unpack:open_version",
+    "Registry": "dukou.registry.registry:Registry",
+    "Server": "dukou.serve.server:Server",
+    "serve": "dukou.serve:room",
+    "Project": "dukou.lifecycle.project:Project",
+    "load_project": "dukou.lifecycle.project:load_project",
+    "create_project": "dukou.lifecycle.create:create_project",
+    "ship": "dukou.lifecycle.runner:ship",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -14,7 +14,16 @@ import dukou
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = Path(dukou.__file__).parent
-HEAVY = ("numpy", "pydantic", "onnx", "onnxruntime", "sqlalchemy", "sklearn", "scipy", "cryptography")
+HEAVY = (
+    "numpy",
+    "pydantic",
+    "onnx",
+    "onnxruntime",
+    "sqlalchemy",
+    "sklearn",
+    "scipy",
+    "cryptography",
+)
 
 
 def _rooms_in_docstring() -> list[str]:
@@ -33,7 +42,6 @@ def test_the_order_is_the_one_of_the_import_arrows() -> None:
     assert layers
     below_first = [line.split(".")[-1] for line in layers[1].split()][::-1]
     order = _rooms_in_docstring()
-    # `trust` serves several stages and stands before them; `control` and `serve` stand side by side.
     assert below_first == order
 
 
@@ -55,13 +63,18 @@ def test_public_names_resolve() -> None:
 
 def test_generated_files_are_up_to_date() -> None:
     pages = runpy.run_path(str(ROOT / "scripts" / "generate.py"))["pages"]()
-    stale = [str(p.relative_to(ROOT)) for p, text in pages.items() if not p.exists() or p.read_text() != text]
+    stale = [
+        str(path.relative_to(ROOT))
+        for path, text in pages.items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
     assert not stale, "run `make generate`"
 
 
 def test_no_file_grew_past_its_room() -> None:
     """A file of more than 800 lines has a second noun inside."""
-    sources = [*ROOT.glob("python/**/*.py"), *ROOT.glob("crates/**/*.rs"), *ROOT.glob("bench/**/*.py")]
+    patterns = ("python/**/*.py", "crates/**/*.rs", "bench/**/*.py")
+    sources = [p for pattern in patterns for p in ROOT.glob(pattern)]
     assert sources
     large = {str(p.relative_to(ROOT)) for p in sources if len(p.read_text().splitlines()) > 800}
     assert not large

@@ -6,6 +6,7 @@ Knows names and references only; nothing is imported until one entry is asked fo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -23,9 +24,15 @@ def list_extensions(group: str, builtin: Mapping[str, str]) -> dict[str, str]:
         The built-in entries in their order, then the registered ones by name.
     """
     found = dict(builtin)
-    for entry in sorted(metadata.entry_points(group=group), key=lambda e: e.name):
-        found.setdefault(entry.name, entry.value)
+    for name, reference in _read_entry_points(group):
+        found.setdefault(name, reference)
     return found
+
+
+@cache
+def _read_entry_points(group: str) -> tuple[tuple[str, str], ...]:
+    """Read once a process: every installed package's metadata is a file to open."""
+    return tuple(sorted((entry.name, entry.value) for entry in metadata.entry_points(group=group)))
 
 
 def load_extension(group: str, builtin: Mapping[str, str], name: str) -> Any:

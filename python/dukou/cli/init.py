@@ -7,7 +7,9 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("folder", nargs="?", default=".", help="where (made if needed); here if absent")
+    parser.add_argument(
+        "folder", nargs="?", default=".", help="where (made if needed); here if absent"
+    )
     parser.add_argument("--name", help="the model's name; the folder's name if absent")
     parser.add_argument(
         "--example",

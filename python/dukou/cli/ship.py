@@ -14,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
     parser.add_argument("--fresh", action="store_true", help="take nothing from the cache")
     parser.add_argument("--seed", type=int, help="train with this seed instead of the project's")
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout at the end")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON document on stdout at the end"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
             "record": str(shipment.record),
             "report": str(shipment.report),
             "facts": {name: result.facts for name, result in shipment.results.items()},
+            "folders": {name: str(result.folder) for name, result in shipment.results.items()},
         }
         print(json.dumps(document, indent=1))
         return 0

@@ -1,1 +1,1 @@
-"""The loop: desired state becomes a table, the engine is held at it."""
+"""The loop that holds an engine at what the registry says. Serving does not notice when it dies."""

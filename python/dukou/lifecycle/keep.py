@@ -53,5 +53,3 @@ def load_model(folder: Path) -> Model:
         card=Card(**card),
         variant=document["variant"],
     )
-
-

@@ -46,11 +46,13 @@ class DataSection(_Section):
 
     path: str
     target: str
+    drop: list[str] = Field(default_factory=list)
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     seed: int = 0
     min_rows: Annotated[int, Field(ge=1)] = 50
     max_missing: Annotated[float, Field(ge=0, le=1)] = 0.0
     max_duplicates: Annotated[float, Field(ge=0, le=1)] = 0.05
+    ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
 
 
 class TrainSection(_Section):
@@ -75,13 +77,7 @@ class OptimizeSection(_Section):
     """`[optimize]`: which passes may try, and how much accuracy they may cost."""
 
     passes: list[str] = Field(default_factory=lambda: ["simplify", "int8"])
-    accuracy_budget: Annotated[float, Field(ge=0, lt=1)] = 0.005
-
-
-class PackageSection(_Section):
-    """`[package]`: what goes into the artifact besides the model."""
-
-    golden_samples: Annotated[int, Field(ge=1, le=256)] = 8
+    accuracy_budget: Annotated[float, Field(ge=0, lt=1)] = 0.01
 
 
 class DeploySection(_Section):
@@ -99,7 +95,6 @@ class Project(_Section):
     train: TrainSection
     evaluate: EvaluateSection = EvaluateSection()
     optimize: OptimizeSection = OptimizeSection()
-    package: PackageSection = PackageSection()
     deploy: DeploySection = DeploySection()
     folder: Annotated[Path, Field(exclude=True)] = Path()
 
@@ -124,7 +119,10 @@ def load_project(folder: Path | str = ".") -> Project:
         raise InputError("project.invalid", f"`{path}`: `folder` is not a key that dukou knows")
     data["folder"] = path.parent.resolve()
     project = parse_document(Project, data, code="project.invalid", source=f"`{path}`")
-    for key, text in (("data.path", project.data.path), *(("train.files", f) for f in project.train.files)):
+    for key, text in (
+        ("data.path", project.data.path),
+        *(("train.files", f) for f in project.train.files),
+    ):
         if not project.path(text).exists():
             raise InputError(
                 "project.invalid",

@@ -17,6 +17,7 @@ from dukou.base.errors import InputError
 from dukou.lifecycle.project import Project, fill_command
 
 TAIL_LINES = 15
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def run_training(
@@ -27,6 +28,7 @@ def run_training(
     seed: int,
     fold: int | None = None,
     champion: Path | None = None,
+    threads: int | None = None,
 ) -> Path:
     """Runs `[train] command` and gives the path of the model that it left.
 
@@ -37,6 +39,8 @@ def run_training(
         seed: what every source of chance must be set to.
         fold: the number of the fold in cross-validation; None for the real training.
         champion: the model that serves now, for a warm start; None where there is none.
+        threads: of each mathematics library, where several trainings share the CPUs; their own
+            choice where None.
 
     Raises:
         InputError: `project.train-failed` with the command's last lines.
@@ -62,6 +66,8 @@ def run_training(
         "DUKOU_FOLD": "" if fold is None else str(fold),
         "PYTHONHASHSEED": values["seed"],
     }
+    if threads is not None:
+        environment |= dict.fromkeys(_THREADS, str(threads))
     said = _run(command, environment, project, output / "train.log")
     models = sorted(p for p in output.iterdir() if p.name.startswith("model."))
     if len(models) != 1:
@@ -77,7 +83,7 @@ def run_training(
 def _run(command: list[str], environment: Mapping[str, str], project: Project, log: Path) -> str:
     try:
         with log.open("wb") as sink:
-            done = subprocess.run(  # noqa: S603 - the user's own command, in the user's own project
+            done = subprocess.run(
                 command,
                 cwd=project.folder,
                 env=dict(environment),
@@ -104,9 +110,7 @@ def _run(command: list[str], environment: Mapping[str, str], project: Project, l
             if done.returncode > 0
             else f"was ended by signal {-done.returncode}"
         )
-        raise InputError(
-            "project.train-failed", f"`{shlex.join(command)}` {how}" + _tail(log)
-        )
+        raise InputError("project.train-failed", f"`{shlex.join(command)}` {how}" + _tail(log))
     return _tail(log)
 
 

@@ -22,7 +22,7 @@ target = columns.index(os.environ["DUKOU_TARGET"])
 model = make_pipeline(
     MinMaxScaler(),
     MLPClassifier(
-        hidden_layer_sizes=(256, 128),
+        hidden_layer_sizes=(512, 256),
         early_stopping=True,
         max_iter=60,
         random_state=int(os.environ["DUKOU_SEED"]),

@@ -1,0 +1,75 @@
+"""The one place where a failure becomes text: two lines on stderr and the status of its family."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shlex
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from dukou.base.errors import BugError, DukouError, ResourceError
+
+
+def report(error: Exception, words: Sequence[str]) -> int:
+    """Prints `error: message [code]` and `hint: …`; gives the exit status.
+
+    What is none of dukou's own errors is our mistake: its traceback goes to a file, never to the
+    person, who gets the file's name.
+    """
+    known = error if isinstance(error, DukouError) else _translate(error, words)
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    print(f"error: {known.message} [{known.code}]", file=sys.stderr)
+    if known.hint:
+        print(f"hint: {known.hint}", file=sys.stderr)
+    return known.exit_status
+
+
+def _translate(error: Exception, words: Sequence[str]) -> DukouError:
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return ResourceError(
+            _DISK[error.errno], f"`{error.filename or 'a file'}`: {error.strerror}"
+        )
+    where = _write_log(error, words)
+    return BugError("bug.internal", f"{type(error).__name__}: {error}; the log is `{where}`")
+
+
+_DISK = {
+    errno.ENOSPC: "store.disk-full",
+    errno.EDQUOT: "store.disk-full",
+    errno.EROFS: "store.not-writable",
+}
+
+
+def _write_log(error: Exception, words: Sequence[str]) -> str:
+    text = "".join(
+        [
+            f"dukou {shlex.join(words)}\n",
+            f"Python {sys.version}\n\n",
+            *traceback.format_exception(error),
+        ]
+    )
+    name = f"bug-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
+    for folder in _log_folders():
+        with contextlib.suppress(OSError, DukouError):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
+            return str(folder / name)
+    # Nowhere to write: better on the screen than lost.
+    print(text, file=sys.stderr)
+    return "above"
+
+
+def _log_folders() -> list[Path]:
+    folders = [Path(tempfile.gettempdir())]
+    with contextlib.suppress(DukouError):
+        from dukou.base.settings import dukou_home
+
+        folders.insert(0, dukou_home() / "logs")
+    return folders

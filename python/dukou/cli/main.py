@@ -1,0 +1,157 @@
+"""The `dukou` command: finds the noun, hands over, and turns every failure into two lines and a status.
+
+Nothing is imported that the asked-for command does not need: `dukou --help` reads this file alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
+
+from dukou import __version__
+
+
+class Command(NamedTuple):
+    """A command: its module, with `add_arguments(parser)` and `run(arguments) -> int`, and its line of help."""
+
+    module: str
+    help: str
+
+
+# The commands by the life of a model. One file and one line add a command.
+GROUPS: dict[str, dict[str, Command]] = {
+    "carry a model to the registry": {
+        "init": Command("dukou.cli.init", "write a project file to begin from"),
+        "ship": Command(
+            "dukou.cli.ship", "run a project: train, evaluate, optimize, sign, publish"
+        ),
+        "convert": Command("dukou.cli.convert", "make ONNX of a model file, answers proved equal"),
+        "models": Command("dukou.cli.models", "what the registry holds: models, versions, aliases"),
+    },
+    "serve it": {
+        "serve": Command(
+            "dukou.cli.serve", "answer requests with model files or registry versions"
+        ),
+        "predict": Command("dukou.cli.predict", "send rows to a server: CSV, JSON, NPY or stdin"),
+        "status": Command("dukou.cli.status", "what runs here, and how it does"),
+    },
+}
+
+_EXAMPLES = """\
+  dukou serve model.onnx                a file, at once, no project needed
+  dukou predict model rows.csv          ask it
+  dukou init digits --example digits    a whole project on real data
+  dukou ship digits                     train it, prove it, sign it, publish it
+  dukou serve digits                    serve what was published, and follow what comes"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command line; returns the exit status: 0, or that of the error's family."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(words)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output (`| head`) has seen enough; and so that the interpreter's last
+        # flush does not complain either.
+        import os
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    except Exception as error:  # noqa: BLE001 (the door: nothing passes it but two lines)
+        from dukou.cli.failure import report
+
+        return report(error, words)
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        if words[1:] and words[0] == "help":
+            return _run([words[1], "--help"])
+        print(overview())
+        return 0
+    if words[0] in ("-V", "--version"):
+        print(f"dukou {__version__}")
+        return 0
+    return _run_command(_find(words[0]), words[0], words[1:])
+
+
+def _find(name: str) -> Command:
+    commands = {name: command for group in GROUPS.values() for name, command in group.items()}
+    if name in commands:
+        return commands[name]
+    import difflib
+
+    from dukou.base.errors import InputError
+
+    near = difflib.get_close_matches(name, commands, n=1)
+    if name.startswith("-"):
+        message = f"`{name}` is not an option of `dukou` itself"
+    else:
+        message = f"`{name}` is not a command of dukou"
+    raise InputError(
+        "usage.invalid",
+        message,
+        hint=f"did you mean `dukou {near[0]}`?" if near else "`dukou --help` lists the commands",
+    )
+
+
+def _run_command(command: Command, name: str, words: list[str]) -> int:
+    import argparse
+    import importlib
+
+    from dukou.base.errors import InputError
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise InputError(
+                "usage.invalid", message, hint=f"`dukou {name} --help` shows what it takes"
+            )
+
+    def formatter(prog: str) -> argparse.HelpFormatter:
+        # Where no width is given argparse imports `shutil` to ask, for every option that is added.
+        return argparse.RawDescriptionHelpFormatter(prog, width=_width())
+
+    module = importlib.import_module(command.module)
+    # The module's docstring is the command's page: its first line, then how it is used.
+    summary, _, more = (module.__doc__ or "").partition("\n")
+    parser = Parser(
+        prog=f"dukou {name}",
+        description=summary.partition(": ")[2] or summary,
+        epilog=more.strip() or None,
+        formatter_class=formatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    status: int = module.run(parser.parse_args(words))
+    sys.stdout.flush()
+    return status
+
+
+def _width() -> int:
+    import os
+
+    try:
+        return max(60, min(100, os.get_terminal_size().columns)) - 2
+    except OSError:
+        return 98
+
+
+def overview() -> str:
+    """What `dukou --help` prints."""
+    width = max(len(name) for group in GROUPS.values() for name in group)
+    lines = [
+        "dukou carries a trained model across to production and keeps it healthy there.",
+        "",
+        "usage: dukou COMMAND [ARGUMENTS]      `dukou COMMAND --help` says what each takes",
+    ]
+    for title, commands in GROUPS.items():
+        lines += ["", f"{title}:"]
+        lines += [f"  {name:<{width}}  {command.help}" for name, command in commands.items()]
+    lines += ["", "for example:", _EXAMPLES, ""]
+    lines += ["state is kept in DUKOU_HOME (~/.dukou). dukou --version prints the version."]
+    return "\n".join(lines)

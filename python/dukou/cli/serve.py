@@ -1,0 +1,129 @@
+"""`dukou serve`: answers requests with model files or versions of the registry.
+
+MODEL is a file of any kind that dukou reads, or a version of the registry:
+  digits.onnx        a bare ONNX file, as it is
+  model.joblib       converted first, the answers proved equal (a pickle: with --trust-pickle)
+  digits             the registry's `digits`: its `champion`, followed as the alias moves
+  digits:3           version 3, and no other
+  digits@challenger  whatever has this alias
+
+Ctrl-C or SIGTERM answers what is in flight and ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dukou.serve.supervisor import Supervisor
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument(
+        "models", nargs="+", metavar="MODEL", help="model files or registry versions"
+    )
+    parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        help="what the model is served as; once a MODEL, in their order",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="a loopback address (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8080, help="8080; 0 takes a free one")
+    parser.add_argument(
+        "--trust-pickle",
+        action="store_true",
+        help="load pickles: this runs the code that they carry",
+    )
+    parser.add_argument("--threads", type=int, help="worker threads of the engine")
+    parser.add_argument("--engine", metavar="PATH", help="another engine program")
+    parser.add_argument("--runtime", metavar="PATH", help="another ONNX Runtime library")
+    parser.add_argument(
+        "--ready-file",
+        type=Path,
+        metavar="PATH",
+        help="write the address here, as JSON, once ready",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the address as one line of JSON; errors too"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serves until told to end."""
+    from dukou.base.errors import DukouError
+
+    try:
+        return _serve(arguments)
+    except DukouError as error:
+        if arguments.json:
+            failure = {"code": error.code, "message": error.message, "hint": error.hint}
+            print(json.dumps({"event": "error", **failure}), flush=True)
+            return error.exit_status
+        raise
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from dukou.base.settings import dukou_home
+    from dukou.serve.announce import announce
+    from dukou.serve.choose import choose
+    from dukou.serve.supervisor import supervise
+
+    home = dukou_home()
+    order = choose(
+        arguments.models,
+        names=arguments.name,
+        host=arguments.host,
+        port=arguments.port,
+        engine=arguments.engine,
+        runtime=arguments.runtime,
+        threads=arguments.threads,
+        home=home,
+        trust_pickle=arguments.trust_pickle,
+    )
+
+    def on_ready(server: Supervisor, models: list[dict[str, Any]], golden: dict[str, Any]) -> None:
+        facts = {
+            "event": "ready",
+            "url": server.url,
+            "pid": os.getpid(),
+            "models": [model["name"] for model in models],
+            "socket": str(server.layout.folder.socket),
+            "log": str(server.layout.log),
+        }
+        if arguments.ready_file is not None:
+            incoming = arguments.ready_file.with_name(f".{arguments.ready_file.name}.{os.getpid()}")
+            incoming.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+            incoming.replace(arguments.ready_file)
+        if arguments.json:
+            print(json.dumps(facts), flush=True)
+            return
+        text = announce(
+            url=server.url,
+            models=models,
+            golden=golden,
+            state_dir=server.layout.state_dir,
+            log=server.layout.log,
+            access_log=server.layout.access_log,
+            pid=os.getpid(),
+            seconds=_seconds_since_start(),
+        )
+        print(text, flush=True)
+
+    return supervise(order, home, on_ready, lambda text: print(text, file=sys.stderr, flush=True))
+
+
+def _seconds_since_start() -> float | None:
+    """Since this process was started, by the kernel's clock; None where /proc does not tell."""
+    try:
+        fields = Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        uptime = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+    return max(0.0, uptime - int(fields[19]) / os.sysconf("SC_CLK_TCK"))

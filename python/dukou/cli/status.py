@@ -1,0 +1,136 @@
+"""`dukou status`: the servers of this user on this machine, and how they do.
+
+Requests, errors and times are counted since the engine's last start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("--json", action="store_true", help="everything, as one JSON document")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Asks every server and shows what it says."""
+    servers = [_look_at(folder, document) for folder, document in _running()]
+    if arguments.json:
+        print(json.dumps({"servers": servers}, indent=1))
+        return 0
+    if not servers:
+        print("no dukou server runs here; `dukou serve MODEL` starts one")
+        return 0
+    print("\n\n".join(_show(server) for server in servers))
+    return 0
+
+
+def _running() -> list[tuple[Any, dict[str, Any]]]:
+    from dukou.serve.folder import running_servers
+
+    return list(running_servers())
+
+
+def _look_at(folder: Any, document: dict[str, Any]) -> dict[str, Any]:
+    """What a server says of itself, and its engine's exact counters where it answers."""
+    from dukou.base.errors import DukouError
+    from dukou.serve.local_api import LocalApi
+
+    server = {**document, "state": None, "problem": None, "trouble": None}
+    control = folder.read(folder.control)
+    if control is not None:
+        server["trouble"] = control.get("trouble")
+    try:
+        server["state"] = LocalApi(folder.socket, timeout_s=2.0).state()
+    except DukouError as error:
+        server["problem"] = str(error)
+    return server
+
+
+def _show(server: dict[str, Any]) -> str:
+    from dukou.cli.show import show_age
+
+    state = server["state"]
+    lines = [f"{server['url']}  {', '.join(server['models']) or 'nothing served yet'}"]
+    age = show_age(time.time() - server["started"])
+    parts = [f"up {age}", f"pid {server['pid']}", _show_process("engine", server["engine"])]
+    if server["control"] is not None:
+        parts.append(_show_process("control", server["control"]))
+    if state is not None:
+        parts.append(f"{state['gauges']['rss_bytes'] / 1e6:.0f} MB")
+    lines.append("  " + " · ".join(parts))
+    if state is None:
+        lines.append(f"  {server['problem']}")
+    else:
+        gauges = state["gauges"]
+        lines.append(
+            f"  table {state['revision'] or 'none'} · {gauges['connections']} connections · "
+            f"{gauges['in_flight']} in flight · {gauges['queued']} queued"
+        )
+        lines += ["  " + line for line in _show_arms(state).splitlines()]
+        if state.get("table_unsaved"):
+            lines.append(f"  the table is not kept on disk: {state['table_unsaved']}")
+    if server["trouble"] is not None:
+        trouble = server["trouble"]
+        since = show_age(time.time() - trouble["since"])
+        lines.append(f"  kept as it is, for {since}: {trouble['message']} [{trouble['code']}]")
+    lines.append(f"  log {server['log']}")
+    return "\n".join(lines)
+
+
+def _show_process(name: str, process: dict[str, Any]) -> str:
+    pid = process["pid"] if process["pid"] is not None else "down"
+    restarts = process["restarts"]
+    times = "" if not restarts else f" (restarted {restarts} time{'s' if restarts > 1 else ''})"
+    return f"{name} {pid}{times}"
+
+
+def _show_arms(state: dict[str, Any]) -> str:
+    from dukou.cli.show import show_duration, show_table
+    from dukou.serve.histogram import quantile
+
+    rows = []
+    bounds = state["bounds_us"]
+    for (version, arm), count in _by_arm(state["arms"]).items():
+        if arm == "direct" and not count["requests"]:
+            continue  # nobody asked for a version by its number
+        rows.append(
+            [
+                version,
+                arm,
+                str(count["requests"]),
+                str(count["errors"]),
+                show_duration(quantile(bounds, count["request_us"], 0.5)),
+                show_duration(quantile(bounds, count["request_us"], 0.99)),
+                f"{count['rows'] / count['batches']:.1f}" if count["batches"] else "-",
+            ]
+        )
+    if not rows:
+        return "no requests yet"
+    header = ["version", "arm", "requests", "errors", "p50", "p99", "rows a batch"]
+    text = show_table(header, rows)
+    refused = sum(state["refused"].values())
+    if refused:
+        what = ", ".join(f"{count} {code}" for code, count in sorted(state["refused"].items()))
+        text += f"\nrefused before a version was chosen: {what}"
+    return text
+
+
+def _by_arm(arms: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """The counters of each version and arm, those of its tables added together."""
+    added: dict[tuple[str, str], dict[str, Any]] = {}
+    for arm in arms:
+        counts = arm["request_us"]["counts"]
+        total = added.setdefault(
+            (f"{arm['model']}:{arm['version']}", arm["arm"]),
+            {"requests": 0, "errors": 0, "rows": 0, "batches": 0, "request_us": [0] * len(counts)},
+        )
+        for name in ("requests", "rows", "batches"):
+            total[name] += arm[name]
+        total["errors"] += arm["requests"] - arm["codes"].get("ok", 0)
+        total["request_us"] = [a + b for a, b in zip(total["request_us"], counts, strict=True)]
+    return added

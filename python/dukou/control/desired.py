@@ -1,0 +1,107 @@
+"""Desired state: what the registry says now about what this server was told to serve."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dukou.base.documents import parse_document
+from dukou.base.errors import DukouError
+from dukou.base.ids import ModelName
+from dukou.deploy.compile import Surroundings, compile_deployment, deployment_of_reference
+from dukou.deploy.document import Deployment
+from dukou.deploy.table import ServingTable
+from dukou.package.layout import GOLDEN_FILE, file_layers
+from dukou.package.store import Store
+from dukou.package.unpack import read_config
+from dukou.registry.registry import Registry
+from dukou.serve.bare import bare_model
+from dukou.trust.keys import load_trust_store
+
+
+class DesiredState:
+    """The desired table of one server, from its `desired.json` and the registry.
+
+    Args:
+        document: `desired.json`, written by the supervisor.
+        registry: open for as long as this is used.
+    """
+
+    def __init__(self, document: dict[str, Any], registry: Registry) -> None:
+        self._home = Path(document["home"])
+        self._document = document
+        self._registry = registry
+        self.store = Store(self._home / "store")
+        # digest → class names: a version never changes.
+        self._labels: dict[str, tuple[str, ...]] = {}
+
+    def token(self) -> object:
+        """Compares equal for as long as nothing that the table depends on changed. Cheap."""
+        try:
+            trusted = (self._home / "trust").stat().st_mtime_ns
+        except OSError:
+            trusted = 0
+        return self._registry.change_token(), trusted
+
+    def compile(self, sequence: int) -> ServingTable:
+        """The table that should be served.
+
+        Raises:
+            DukouError: `registry.unknown-*`, `deploy.invalid`, `package.*`, `config.invalid`.
+        """
+        trusted = load_trust_store(self._home)
+        surroundings = Surroundings(
+            store=self.store.path,
+            listeners=self._document["listeners"],
+            trusted=[(key.id, key.pem) for key in trusted.values()],
+            connections=self._document["connections"],
+            access_log=Path(self._document["access_log"]),
+            bare=[
+                bare_model(ModelName(entry["name"]), Path(entry["file"]))
+                for entry in self._document["files"]
+            ],
+        )
+        return compile_deployment(
+            [self._deployment(e["name"], e["reference"]) for e in self._document["references"]],
+            resolve=self._registry.resolve,
+            labels=self._labels_of,
+            surroundings=surroundings,
+            sequence=sequence,
+        )
+
+    def golden_inputs(self, digest: str) -> list[dict[str, Any]] | None:
+        """The input tensors of the version's first golden sample, in the protocol's JSON.
+
+        None where there is none, or where it cannot be read: it only makes a better example, and
+        the engine is the one to say what is wrong with a version.
+        """
+        try:
+            manifest = self.store.read_manifest(self.store.find_version(digest))
+            layer = file_layers(manifest, f"version `{digest}`").get(GOLDEN_FILE)
+            if layer is None:
+                return None
+            samples = json.loads(self.store.read_blob(layer.digest))["samples"]
+            inputs = samples[0]["inputs"]
+        except (DukouError, ValueError, LookupError, TypeError):
+            return None
+        return inputs if isinstance(inputs, list) else None
+
+    def _deployment(self, name: str, reference: str) -> Deployment:
+        if ":" not in reference and "@" not in reference:
+            entry = self._registry.deployment(reference)
+            if entry is not None:
+                return parse_document(
+                    Deployment,
+                    entry.document,
+                    code="deploy.invalid",
+                    source=f"deployment `{entry.name}`, revision {entry.revision}",
+                )
+        # Asked first by itself: the person who typed it wants to hear of a model, not of a document.
+        self._registry.resolve(reference)
+        return deployment_of_reference(name, reference)
+
+    def _labels_of(self, digest: str) -> tuple[str, ...]:
+        if digest not in self._labels:
+            self._labels[digest] = read_config(self.store, digest).labels
+        return self._labels[digest]

@@ -1,0 +1,152 @@
+"""The control process: its folder in, events out, until its supervisor is gone or tells it to end."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from dukou.base.errors import DukouError
+from dukou.control.desired import DesiredState
+from dukou.control.loop import ControlLoop, Counter
+from dukou.registry.registry import Registry
+from dukou.serve.folder import ServerFolder
+from dukou.serve.local_api import LocalApi
+
+# How long a change in the registry waits at most before it is seen.
+_POLL_S = 0.25
+_POLL_UNTIL_FIRST_S = 0.02
+
+
+def main(words: Sequence[str]) -> int:
+    """Runs until SIGTERM, or until the supervisor's end of the lifeline closes."""
+    folder = ServerFolder(Path(words[0]))
+    ending, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        os.write(writing, b"x")
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    waited = [ending]
+    lifeline = os.environ.get("DUKOU_LIFELINE_FD", "")
+    if lifeline.isdigit():
+        waited.append(int(lifeline))
+    try:
+        with Registry.open(Path(_read(folder)["home"])) as registry:
+            voice = _Voice(folder, DesiredState(_read(folder), registry))
+            loop = ControlLoop(
+                voice.desired,
+                LocalApi(folder.socket),
+                Counter(Path(_read(folder)["state_dir"]) / "sequence"),
+                on_applied=voice.say_applied,
+                on_trouble=voice.say_trouble,
+            )
+            # What was imported stays for good: the collector need not walk it again.
+            gc.freeze()
+            while True:
+                loop.step()
+                pause = _POLL_S if voice.applied else _POLL_UNTIL_FIRST_S
+                if select.select(waited, [], [], pause)[0]:
+                    return 0
+    except DukouError as error:
+        _emit(_trouble(error))
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+
+
+def _read(folder: ServerFolder) -> dict[str, Any]:
+    document = folder.read(folder.desired)
+    if document is None:
+        from dukou.base.errors import BugError
+
+        raise BugError("bug.internal", f"`{folder.desired}` is not there or cannot be read")
+    return document
+
+
+class _Voice:
+    """Tells the supervisor by events on stdout, and `dukou status` by `control.json`."""
+
+    def __init__(self, folder: ServerFolder, desired: DesiredState) -> None:
+        self.desired = desired
+        self.applied = False
+        self._folder = folder
+        self._document: dict[str, Any] = {
+            "format": 1,
+            "pid": os.getpid(),
+            "sequence": None,
+            "revision": None,
+            "models": [],
+            "trouble": None,
+        }
+
+    def say_applied(self, table: dict[str, Any]) -> None:
+        models = [
+            {"name": model["name"], "version": arm["version"], "arm": arm["arm"]}
+            for model in table["models"]
+            for arm in model["split"]
+        ]
+        self._document |= {
+            "sequence": table["sequence"],
+            "revision": table["revision"],
+            "models": models,
+            "trouble": None,
+        }
+        self._write()
+        event = {
+            "event": "applied",
+            "sequence": table["sequence"],
+            "revision": table["revision"],
+            "summary": ", ".join(f"{model['name']}:{model['version']}" for model in models),
+        }
+        if not self.applied:
+            event["golden"] = self._golden(table)
+        self.applied = True
+        _emit(event)
+
+    def say_trouble(self, error: DukouError) -> None:
+        event = _trouble(error)
+        self._document["trouble"] = {**event, "since": time.time()}
+        self._write()
+        print(f"trouble: {error}", file=sys.stderr, flush=True)
+        _emit(event)
+
+    def _golden(self, table: dict[str, Any]) -> dict[str, Any]:
+        golden = {}
+        for model in table["models"]:
+            heaviest = max(model["split"], key=lambda arm: arm["weight"])["version"]
+            source = next(v["source"] for v in model["versions"] if v["version"] == heaviest)
+            if "artifact" in source:
+                golden[model["name"]] = self.desired.golden_inputs(source["artifact"])
+        return {name: inputs for name, inputs in golden.items() if inputs is not None}
+
+    def _write(self) -> None:
+        try:
+            self._folder.write(self._folder.control, self._document)
+        except OSError as error:
+            print(f"trouble: `{self._folder.control}`: {error}", file=sys.stderr, flush=True)
+
+
+def _trouble(error: DukouError) -> dict[str, Any]:
+    return {
+        "event": "trouble",
+        "code": error.code,
+        "message": error.message,
+        "remedy": error.hint,
+    }
+
+
+def _emit(event: dict[str, Any]) -> None:
+    try:
+        print(json.dumps(event), flush=True)
+    except BrokenPipeError:
+        # The supervisor is gone; the lifeline says so too.
+        sys.stdout = None

@@ -1,0 +1,170 @@
+"""A deployment becomes a serving table: names to digests, defaults to values. Pure but for what it asks.
+
+What it names must exist: the first thing that does not is `deploy.invalid`, with its place in the
+document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from dukou.base.documents import parse_document
+from dukou.base.errors import InputError, StateError
+from dukou.deploy import defaults
+from dukou.deploy.document import Arm, DeployedModel, Deployment
+from dukou.deploy.table import ServingTable
+
+
+class ResolvedVersion(Protocol):
+    """What a resolver says of a version; the registry's entries are such."""
+
+    @property
+    def number(self) -> int:
+        """Its number."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Of its manifest."""
+        ...
+
+    @property
+    def aliases(self) -> Sequence[str]:
+        """The names that lead to it now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a table says besides its models.
+
+    Attributes:
+        store: the OCI layout that holds the versions.
+        listeners: names of the inherited sockets.
+        trusted: (id, PEM) of the keys whose signatures count.
+        connections: that the process may hold.
+        access_log: where requests are written down; None for nowhere.
+        bare: models served from bare files, as in a table.
+    """
+
+    store: Path
+    listeners: Sequence[str]
+    trusted: Sequence[tuple[str, str]] = ()
+    connections: int = defaults.CONNECTIONS
+    access_log: Path | None = None
+    bare: Sequence[dict[str, Any]] = ()
+
+
+def compile_deployment(
+    deployments: Sequence[Deployment],
+    *,
+    resolve: Callable[[str], ResolvedVersion],
+    labels: Callable[[str], Sequence[str]],
+    surroundings: Surroundings,
+    sequence: int,
+) -> ServingTable:
+    """The table that serves these deployments together.
+
+    Args:
+        deployments: what is to be served; usually one.
+        resolve: `NAME`, `NAME:3` or `NAME@alias` → version; raises StateError `registry.unknown-*`.
+        labels: digest → class names, empty where there are none.
+        surroundings: everything else that the table says.
+        sequence: of the table; later ones have larger numbers.
+
+    Raises:
+        InputError: `deploy.invalid`, naming what does not exist or is said twice.
+    """
+    compiled = list(surroundings.bare)
+    taken = {str(model["name"]) for model in compiled}
+    for deployment in deployments:
+        for index, model in enumerate(deployment.models):
+            if model.name in taken:
+                raise InputError("deploy.invalid", f"two models are called `{model.name}`")
+            taken.add(model.name)
+            place = f"deployment `{deployment.name}`: models.{index}"
+            compiled.append(_compile_model(model, place, resolve, labels, str(surroundings.store)))
+    document = {
+        "format": 1,
+        "revision": f"r{sequence}",
+        "sequence": sequence,
+        "listeners": [defaults.listener_document(name) for name in surroundings.listeners],
+        "limits": defaults.server_limits_document(surroundings.connections),
+        "trust": {
+            "require_signature": all(d.require_signature for d in deployments),
+            "keys": [{"id": key, "pem": pem} for key, pem in surroundings.trusted],
+        },
+        "observability": {
+            "access_log": None if surroundings.access_log is None else str(surroundings.access_log)
+        },
+        "models": compiled,
+    }
+    return parse_document(ServingTable, document, code="deploy.invalid", source="the table")
+
+
+def _compile_model(
+    model: DeployedModel,
+    place: str,
+    resolve: Callable[[str], ResolvedVersion],
+    labels: Callable[[str], Sequence[str]],
+    store: str,
+) -> dict[str, Any]:
+    found: dict[int, ResolvedVersion] = {}
+    split: list[dict[str, Any]] = []
+    for index, arm in enumerate(model.traffic):
+        entry = _resolve_arm(model, arm, f"{place}.traffic.{index}", resolve)
+        found[entry.number] = entry
+        split.append({"version": str(entry.number), "arm": arm.arm, "weight": arm.weight})
+    heaviest = max(model.traffic, key=lambda arm: arm.weight)
+    champion = found[int(split[model.traffic.index(heaviest)]["version"])]
+    return {
+        "name": model.name,
+        "versions": [
+            {
+                "version": str(number),
+                "source": {"artifact": entry.digest, "store": store},
+                "backend": defaults.backend_document(
+                    instances=model.run.instances, threads=model.run.threads
+                ),
+                "golden": model.golden,
+            }
+            for number, entry in sorted(found.items())
+        ],
+        "aliases": {
+            alias: str(number) for number, entry in found.items() for alias in entry.aliases
+        },
+        "split": split,
+        "batching": model.batching.model_dump(),
+        "limits": model.limits.model_dump(),
+        "labels": list(labels(champion.digest)),
+    }
+
+
+def _resolve_arm(
+    model: DeployedModel, arm: Arm, place: str, resolve: Callable[[str], ResolvedVersion]
+) -> ResolvedVersion:
+    reference = model.line
+    if arm.version is not None:
+        reference += f":{arm.version}" if arm.version.isdigit() else f"@{arm.version}"
+    try:
+        return resolve(reference)
+    except StateError as error:
+        if not error.code.startswith("registry.unknown-"):
+            raise
+        raise InputError(
+            "deploy.invalid", f"{place} names `{reference}`: {error.message}", hint=error.hint
+        ) from error
+
+
+def deployment_of_reference(name: str, reference: str) -> Deployment:
+    """The deployment that a reference alone means: one model, all of its traffic to one version."""
+    line, colon, number = reference.partition(":")
+    line, at, alias = line.partition("@")
+    version = number if colon else alias if at else None
+    model = DeployedModel.model_validate(
+        {"name": name, "model": line, "traffic": [{"version": version}]}
+    )
+    return Deployment(name=name, models=[model])

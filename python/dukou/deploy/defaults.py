@@ -1,0 +1,70 @@
+"""What a deployment says where nobody said otherwise. Standard library only: `dukou serve` reads it.
+
+Each value is resolved into every table, for the engine has no defaults of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+# Rows of one run, and bytes of their inputs. An idle instance takes what is queued at once: the caps
+# bound what a burst can put into one run, they never make anybody wait.
+BATCH_ROWS = 64
+BATCH_BYTES = 16 * 1024 * 1024
+BATCH_DELAY_US = 0
+
+# What one model may hold. A full queue answers at once; nothing queues without bound.
+QUEUE = 1024
+CONCURRENCY = 4096
+DEADLINE_MS = 30_000
+
+CONNECTIONS = 8192
+BODY_BYTES = 64 * 1024 * 1024
+JSON_DEPTH = 64
+HEADER_MS = 10_000
+DRAIN_MS = 20_000
+
+PROVIDERS = ("CPUExecutionProvider",)
+
+
+def default_instances() -> int:
+    """Runs that can go on at once: the CPUs that this process may use."""
+    return min(256, len(os.sched_getaffinity(0)))
+
+
+def backend_document(*, instances: int | None = None, threads: int = 1) -> dict[str, Any]:
+    """How a version is run, as in a table."""
+    return {
+        "kind": "onnx",
+        "instances": instances or default_instances(),
+        "threads": threads,
+        "providers": list(PROVIDERS),
+        "share_weights": True,
+    }
+
+
+def batching_document() -> dict[str, Any]:
+    """The caps of a batch, as in a table."""
+    return {"max_rows": BATCH_ROWS, "max_bytes": BATCH_BYTES, "delay_us": BATCH_DELAY_US}
+
+
+def model_limits_document() -> dict[str, Any]:
+    """What one model may hold at once, as in a table."""
+    return {"queue": QUEUE, "concurrency": CONCURRENCY, "deadline_ms": DEADLINE_MS}
+
+
+def server_limits_document(connections: int = CONNECTIONS) -> dict[str, Any]:
+    """What the process may hold at once, as in a table."""
+    return {
+        "connections": connections,
+        "body_bytes": BODY_BYTES,
+        "json_depth": JSON_DEPTH,
+        "header_ms": HEADER_MS,
+        "drain_ms": DRAIN_MS,
+    }
+
+
+def listener_document(name: str) -> dict[str, Any]:
+    """A loopback listener, as in a table: anonymous, foreign `Host` and `Origin` refused."""
+    return {"name": name, "dialects": ["v2"], "access": "loopback", "hosts": []}

@@ -1,0 +1,119 @@
+"""The deployment: which versions are served, with what traffic, limits and batching; what people write.
+
+Kept in the registry by revisions, compiled to a serving table by `compile.py`. What a document does
+not say stands in `defaults.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from dukou.deploy import defaults
+from dukou.deploy.table import Name
+
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Arm(_Section):
+    """A share of a model's traffic.
+
+    Attributes:
+        arm: the name under which its requests are counted.
+        version: a number (`3`), an alias (`champion`), or nothing: what the registry says for the
+            model's bare name.
+        weight: its share of the sum of weights; 0 keeps a version ready without traffic.
+    """
+
+    arm: Name = "main"
+    version: str | None = None
+    weight: Annotated[int, Field(ge=0, le=1_000_000)] = 1
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _label(cls, said: Any) -> Any:
+        if isinstance(said, int) and not isinstance(said, bool):
+            said = str(said)
+        if isinstance(said, str) and not _LABEL.match(said):
+            raise ValueError("a version is a number or an alias")
+        return said
+
+
+class Limits(_Section):
+    """What one model may hold at once; more is refused at once."""
+
+    queue: Annotated[int, Field(ge=1)] = defaults.QUEUE
+    concurrency: Annotated[int, Field(ge=1)] = defaults.CONCURRENCY
+    deadline_ms: Annotated[int, Field(ge=1)] = defaults.DEADLINE_MS
+
+
+class Batch(_Section):
+    """Caps of a batch; `delay_us` makes an idle instance wait for more."""
+
+    max_rows: Annotated[int, Field(ge=1, le=65536)] = defaults.BATCH_ROWS
+    max_bytes: Annotated[int, Field(ge=1)] = defaults.BATCH_BYTES
+    delay_us: Annotated[int, Field(ge=0, le=1_000_000)] = defaults.BATCH_DELAY_US
+
+
+class Run(_Section):
+    """How a version is run; `instances` is the CPUs that may be used, where nothing is said."""
+
+    instances: Annotated[int, Field(ge=1, le=256)] | None = None
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+
+
+class DeployedModel(_Section):
+    """A served model.
+
+    Attributes:
+        name: what it is called in requests.
+        model: its name in the registry; the same where nothing is said.
+        traffic: where requests that name no version go.
+        golden: what a version that does not reproduce its golden samples does to the table.
+    """
+
+    name: Name
+    model: Name | None = None
+    traffic: Annotated[list[Arm], Field(min_length=1)] = [Arm()]
+    batching: Batch = Batch()
+    limits: Limits = Limits()
+    run: Run = Run()
+    golden: Literal["require", "alarm", "off"] = "require"
+
+    @property
+    def line(self) -> str:
+        """The model's name in the registry."""
+        return self.model or self.name
+
+    @model_validator(mode="after")
+    def _arms_differ(self) -> DeployedModel:
+        twice = [arm for arm, count in Counter(a.arm for a in self.traffic).items() if count > 1]
+        if twice:
+            raise ValueError(f"two arms are called `{twice[0]}`")
+        if not any(arm.weight for arm in self.traffic):
+            raise ValueError("every arm's weight is 0: no request would go anywhere")
+        return self
+
+
+class Deployment(_Section):
+    """A deployment document, as written in a file or kept in the registry."""
+
+    version: Literal[1] = 1
+    name: Name
+    models: Annotated[list[DeployedModel], Field(min_length=1)]
+    access: Literal["loopback"] = "loopback"
+    require_signature: bool = True
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Deployment:
+        twice = [name for name, count in Counter(m.name for m in self.models).items() if count > 1]
+        if twice:
+            raise ValueError(f"two models are called `{twice[0]}`")
+        return self

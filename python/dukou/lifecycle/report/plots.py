@@ -1,0 +1,115 @@
+"""The plots of a report, as SVG text. Each takes facts and draws what they hold, nothing else."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_BLUE, _ORANGE, _GREY = "#1f6f8b", "#e07a3f", "#8a8f98"
+
+
+def draw_confusion(labels: Sequence[Any], matrix: Sequence[Sequence[int]]) -> str:
+    """Rows are the truth, columns the prediction; the diagonal is left pale so that errors show."""
+    import numpy as np
+
+    counts = np.asarray(matrix, dtype=float)
+    off = counts.copy()
+    np.fill_diagonal(off, 0)
+    figure = _figure(5.2, 4.6)
+    axes = figure.add_subplot()
+    axes.imshow(off, cmap="Oranges", vmin=0, vmax=max(1.0, off.max()))
+    for row, column in np.ndindex(*counts.shape):
+        if counts[row, column]:
+            axes.text(column, row, f"{int(counts[row, column])}", ha="center", va="center", size=8)
+    axes.set_xticks(range(len(labels)), [str(x) for x in labels])
+    axes.set_yticks(range(len(labels)), [str(x) for x in labels])
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    return _svg(figure)
+
+
+def draw_folds(values: Sequence[float], metric: str) -> str:
+    """One point a fold, the mean as a line."""
+    figure = _figure(5.2, 2.2)
+    axes = figure.add_subplot()
+    axes.plot(range(1, len(values) + 1), values, "o", color=_BLUE)
+    axes.axhline(sum(values) / len(values), color=_ORANGE, linewidth=1)
+    axes.set_xticks(range(1, len(values) + 1))
+    axes.set_xlabel("fold")
+    axes.set_ylabel(metric)
+    return _svg(figure)
+
+
+def draw_metrics(metrics: Mapping[str, Mapping[str, float]]) -> str:
+    """Each metric with its interval."""
+    names = [n for n, m in metrics.items() if n != "log_loss"]
+    figure = _figure(5.2, 0.5 + 0.32 * len(names))
+    axes = figure.add_subplot()
+    for row, name in enumerate(names):
+        m = metrics[name]
+        axes.plot([m["low"], m["high"]], [row, row], color=_BLUE, linewidth=2)
+        axes.plot(m["value"], row, "o", color=_ORANGE)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("value with its 95 % interval")
+    return _svg(figure)
+
+
+def draw_variants(candidates: Sequence[Mapping[str, Any]], chosen: str) -> str:
+    """Size against time in the engine; the chosen one is filled."""
+    figure = _figure(5.2, 3.0)
+    axes = figure.add_subplot()
+    for candidate in candidates:
+        latency = candidate["latency_us"]
+        if latency is None:
+            continue
+        low, value, high = latency["low"], latency["value"], latency["high"]
+        picked = candidate["variant"] == chosen
+        axes.errorbar(
+            candidate["size_bytes"] / 1024,
+            value,
+            yerr=[[max(0.0, value - low)], [max(0.0, high - value)]],
+            marker="o",
+            color=_ORANGE if picked else _GREY,
+            markersize=9 if picked else 6,
+            capsize=3,
+        )
+        axes.annotate(
+            candidate["variant"],
+            (candidate["size_bytes"] / 1024, value),
+            textcoords="offset points",
+            xytext=(8, 6),
+            size=8,
+        )
+    axes.set_xlabel("size, KiB")
+    axes.set_ylabel("compute in the engine, µs a request")
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    return _svg(figure)
+
+
+def draw_balance(counts: Mapping[str, int]) -> str:
+    """Rows of each class."""
+    figure = _figure(5.2, 2.2)
+    axes = figure.add_subplot()
+    axes.bar(list(counts), list(counts.values()), color=_BLUE)
+    axes.set_ylabel("rows")
+    return _svg(figure)
+
+
+def _figure(width: float, height: float) -> Figure:
+    # The object interface: no pyplot, no global state, no display.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _svg(figure: Figure) -> str:
+    sink = io.StringIO()
+    figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None})
+    text = sink.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,57 @@
+"""Package: the chosen variant becomes an immutable, signed version in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dukou.lifecycle.keep import load_model
+from dukou.lifecycle.stage import Line
+
+
+class PackageStage:
+    """Writes into `HOME/store`. Never taken from the cache: a store may have lost what a cache remembers."""
+
+    name = "package"
+    needs = ("convert", "gates", "optimize")
+    revision = 1
+    cached = False
+
+    def depends(self, line: Line) -> Mapping[str, Any]:  # noqa: ARG002 (the contract's)
+        """Nothing but what it needs."""
+        return {}
+
+    def run(self, line: Line, into: Path) -> Mapping[str, Any]:  # noqa: ARG002 (the store is the place)
+        """Raises ResourceError `store.disk-full` and leaves the store as it was."""
+        from dukou.package.package import package_model
+        from dukou.package.store import Store
+        from dukou.trust.keys import load_or_create_signing_key
+
+        signer = load_or_create_signing_key(line.home)
+        model = load_model(line.folder("optimize") / "chosen")
+        evaluation = {
+            "metrics": line.facts("evaluate")["metrics"],
+            "gates": [gate["gate"] for gate in line.facts("gates")["gates"]],
+        }
+        packaged = package_model(
+            model,
+            Store(line.home / "store"),
+            name=line.project.model.name,
+            signer=signer,
+            evaluation=evaluation,
+        )
+        return {
+            "digest": packaged.digest,
+            "size_bytes": packaged.size_bytes,
+            "new_bytes": packaged.new_bytes,
+            "key": packaged.signed_by,
+            "variant": model.variant,
+        }
+
+    def summary(self, facts: Mapping[str, Any]) -> str:
+        """One line."""
+        return (
+            f"{facts['digest'][:19]}…, {facts['size_bytes']:,} bytes ({facts['new_bytes']:,} new), "
+            f"signed by {facts['key'][:12]}…"
+        )

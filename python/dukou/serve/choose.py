@@ -1,0 +1,169 @@
+"""The words of a command line become an `Order`: which are files, which references, what each is called."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dukou.base.errors import InputError, RemoteError, relay_error
+from dukou.base.ids import ModelName, parse_model_name
+from dukou.serve.bare import name_of_file
+from dukou.serve.find import find_engine, find_runtime
+from dukou.serve.order import Order, Reference
+from dukou.serve.process import ChildProcess, describe_end
+
+_REFERENCE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(:[0-9]+|@[A-Za-z0-9][A-Za-z0-9._-]*)?\Z")
+# A word that ends like this means a file, even one that is not there.
+_FILE_ENDINGS = (
+    ".onnx",
+    ".pkl",
+    ".pickle",
+    ".joblib",
+    ".skops",
+    ".keras",
+    ".h5",
+    ".pt",
+    ".pth",
+    ".pb",
+    ".tflite",
+    ".bin",
+    ".json",
+    ".zip",
+)
+
+
+def choose(
+    models: Sequence[str],
+    *,
+    home: Path,
+    names: Sequence[str] = (),
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    engine: str | None = None,
+    runtime: str | None = None,
+    threads: int | None = None,
+    trust_pickle: bool = False,
+) -> Order:
+    """What to serve, every part of it checked as far as it can be without starting anything.
+
+    Args:
+        models: files, or references: `digits`, `digits:3`, `digits@champion`.
+        home: DUKOU_HOME, where conversions are kept.
+        names: what the models are served as, in their order; fewer leave the rest their own names.
+        host: a loopback address.
+        port: 0 takes a free one.
+        engine: the engine's program; found where None.
+        runtime: ONNX Runtime's library; found where None.
+        threads: worker threads of the engine.
+        trust_pickle: whether pickles may be loaded, for conversion.
+
+    Raises:
+        InputError: `formats.*`, `usage.invalid`, `config.invalid`.
+        RemoteError: `engine.not-found`, `engine.runtime-missing`.
+    """
+    if len(names) > len(models):
+        raise InputError("usage.invalid", f"{len(names)} `--name` for {len(models)} models")
+    if threads is not None and not 1 <= threads <= 256:
+        raise InputError("usage.invalid", f"`--threads {threads}` is not between 1 and 256")
+    files: dict[ModelName, Path] = {}
+    golden: dict[str, list[dict[str, Any]]] = {}
+    references: list[Reference] = []
+    taken: set[str] = set()
+    for index, text in enumerate(models):
+        said = parse_model_name(names[index]) if index < len(names) else None
+        path = Path(text).expanduser()
+        is_file = _is_file(text, path)
+        name = said or (name_of_file(path) if is_file else _model_of(text))
+        if name in taken:
+            raise InputError(
+                "usage.invalid",
+                f"two models are to be served as `{name}`",
+                hint="give each a name of its own: `--name` once a model, in their order",
+            )
+        taken.add(name)
+        if is_file:
+            files[name], sample = _as_onnx(path, home, trust_pickle=trust_pickle)
+            if sample is not None:
+                golden[name] = sample
+        else:
+            _model_of(text)  # refused here, before anything starts
+            references.append(Reference(name, text))
+    return Order(
+        files=files,
+        references=references,
+        host=host,
+        port=port,
+        engine=find_engine(engine),
+        runtime=find_runtime(runtime),
+        threads=threads,
+        golden=golden,
+    )
+
+
+def _is_file(text: str, path: Path) -> bool:
+    if path.is_file():
+        return True
+    # A folder of the same name as a model in the registry (a project, say) is no reason to miss it.
+    if os.sep in text or text.startswith("~") or path.suffix.lower() in _FILE_ENDINGS:
+        if not path.exists():
+            raise InputError("formats.not-found", f"there is nothing at `{path}`")
+        return True
+    return False
+
+
+def _model_of(reference: str) -> ModelName:
+    match = _REFERENCE.match(reference)
+    if match is None:
+        raise InputError(
+            "formats.not-found",
+            f"there is nothing at `{reference}`, and it is no reference to a version either",
+            hint="a reference is `NAME`, `NAME:3` or `NAME@champion`",
+        )
+    return ModelName(match[1])
+
+
+def _as_onnx(
+    path: Path, home: Path, *, trust_pickle: bool
+) -> tuple[Path, list[dict[str, Any]] | None]:
+    """The path itself where it is named like ONNX (the engine has the last word), else its conversion.
+
+    With the input tensors of a golden sample, where the conversion made one.
+    """
+    if path.is_file() and path.suffix.lower() == ".onnx":
+        return path.absolute(), None
+    return _convert(path, home, trust_pickle=trust_pickle)
+
+
+def _convert(
+    path: Path, home: Path, *, trust_pickle: bool
+) -> tuple[Path, list[dict[str, Any]] | None]:
+    """Converts in a process of its own: a framework in this one would stay for the server's life."""
+    print(f"converting `{path}` to ONNX", file=sys.stderr, flush=True)
+    command: list[str | Path] = [sys.executable, "-P", "-m", "dukou", "convert", path.absolute()]
+    command += ["--into", home / "cache" / "conversions", "--json"]
+    command += ["--trust-pickle"] if trust_pickle else []
+    child = ChildProcess.spawn(
+        command, places={}, lifeline_place=3, environment=os.environ, log=None
+    )
+    try:
+        last = child.read_to_end()
+        returncode = child.wait()
+    except BaseException:
+        child.signal(signal.SIGKILL)
+        raise
+    finally:
+        child.close()
+    if "graph" in last:
+        return Path(str(last["graph"])), last.get("golden")
+    if "code" in last:
+        raise relay_error(str(last["code"]), str(last["message"]), last.get("hint"))
+    raise RemoteError(
+        "engine.no-start",
+        f"the conversion of `{path}` {describe_end(returncode)}",
+        hint="its words stand above",
+    )

@@ -1,0 +1,44 @@
+"""What `dukou status` adds up: the counters of one version over the tables that served it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dukou.cli.status import _show_arms
+
+
+def _arm(
+    version: str, revision: str, requests: int, errors: int, arm: str = "main"
+) -> dict[str, Any]:
+    codes = {"ok": requests - errors, "request.wrong-shape": errors}
+    return {
+        "model": "digits",
+        "version": version,
+        "arm": arm,
+        "revision": revision,
+        "requests": requests,
+        "rows": 2 * requests,
+        "batches": requests,
+        "codes": codes,
+        "request_us": {"sum": 0, "counts": [0, requests, 0]},
+    }
+
+
+def test_tables_are_added_and_silent_direct_arms_left_out() -> None:
+    arms = [
+        _arm("1", "r1", 10, 1),
+        _arm("1", "r2", 5, 0),
+        _arm("2", "r2", 0, 0),
+        _arm("1", "r2", 0, 0, "direct"),
+        _arm("2", "r2", 3, 3, "direct"),
+    ]
+    state = {"bounds_us": [50, 100], "arms": arms, "refused": {"wire.unknown-path": 4}}
+    header, *rows, refused = _show_arms(state).splitlines()
+    assert header.split()[:4] == ["version", "arm", "requests", "errors"]
+    assert [row.split()[:4] for row in rows] == [
+        ["digits:1", "main", "15", "1"],
+        ["digits:2", "main", "0", "0"],
+        ["digits:2", "direct", "3", "3"],
+    ]
+    assert rows[0].split()[4:] == ["75", "µs", "99.5", "µs", "2.0"]
+    assert refused == "refused before a version was chosen: 4 wire.unknown-path"

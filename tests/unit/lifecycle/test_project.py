@@ -1,0 +1,84 @@
+"""The project file: read whole, refused in one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dukou.base.errors import InputError
+from dukou.lifecycle.create import create_project
+from dukou.lifecycle.project import fill_command, load_project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    create_project(tmp_path / "numbers", example="digits")
+    return tmp_path / "numbers" / "dukou.toml"
+
+
+def test_a_new_project_is_valid_and_named_after_its_folder(project: Path) -> None:
+    read = load_project(project.parent)
+    assert read.model.name == "numbers"
+    assert read.path(read.data.path).read_text().count("\n") == 1798
+
+
+def test_a_folder_of_any_name_gives_a_valid_model_name(tmp_path: Path) -> None:
+    create_project(tmp_path / "我的 model")
+    assert 'name = "model"' in (tmp_path / "我的 model" / "dukou.toml").read_text(encoding="utf-8")
+
+
+def test_a_project_is_not_overwritten_unasked(project: Path) -> None:
+    with pytest.raises(InputError, match="is there already") as caught:
+        create_project(project.parent)
+    assert caught.value.code == "project.exists"
+    create_project(project.parent, force=True, example="digits")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says", "hint"),
+    [
+        ("gates =", "gate =", "`evaluate.gate` is not a key", "did you mean `gates`?"),
+        ("[deploy]", "[deplyo]", "`deplyo` is not a key", "did you mean `deploy`?"),
+        ("test_fraction = 0.2", "test_fraction = 2", "`data.test_fraction` is `2`", ""),
+        ("version = 1", "", "`version` is missing", ""),
+        ("version = 1", "version = 2", "`version` is `2`", ""),
+        ("data/digits.csv", "data/other.csv", "names `data/other.csv`, and there is nothing", ""),
+        ('["train.py"]', '["gone.py"]', "`train.files` names `gone.py`", ""),
+        ('name = "numbers"', 'name = "a b"', "`model.name` is `'a b'`", ""),
+        ("version = 1", "version = [", "is not TOML", ""),
+        ("version = 1", 'version = 1\nfolder = "x"', "`folder` is not a key", ""),
+    ],
+)
+def test_what_is_wrong_is_named(
+    project: Path, before: str, after: str, says: str, hint: str
+) -> None:
+    text = project.read_text(encoding="utf-8")
+    assert before in text
+    project.write_text(text.replace(before, after), encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        load_project(project)
+    assert caught.value.code == "project.invalid"
+    assert says in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_a_file_that_is_not_utf8(project: Path) -> None:
+    project.write_bytes("# 数字\n".encode("gbk"))
+    with pytest.raises(InputError, match="is not UTF-8"):
+        load_project(project)
+
+
+def test_no_project_here(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        load_project(tmp_path)
+    assert caught.value.code == "project.not-found"
+
+
+def test_placeholders_are_filled_or_refused() -> None:
+    assert (
+        fill_command("fit {data} --seed {seed}", {"data": "a.csv", "seed": "1"})
+        == "fit a.csv --seed 1"
+    )
+    with pytest.raises(InputError, match=r"\{sede\}"):
+        fill_command("fit --seed {sede}", {"seed": "1"})
