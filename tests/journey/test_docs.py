@@ -1,0 +1,44 @@
+"""Docs are executed: what README and docs show is what happens."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.journey.docs_runner import ROOT, PageRun, read_blocks
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+RUNNABLE = [page for page in PAGES if read_blocks(page)]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("page", RUNNABLE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
+    run = PageRun(tmp_path)
+    try:
+        for block in read_blocks(page):
+            if block.elsewhere:
+                assert (ROOT / block.elsewhere).is_file(), block.elsewhere
+            else:
+                run.run(block)
+    finally:
+        run.close()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_block_says_what_it_is(page: Path) -> None:
+    """A block without a language would be neither run nor seen to be left out."""
+    fences = re.findall(r"^```(.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    opening = fences[::2]
+    known = {"sh", "python", "toml", "json", "text", "html"}
+    assert set(opening) <= known
+    assert len(fences) % 2 == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text(encoding="utf-8"))
+    missing = [t for t in targets if not (page.parent / t).exists()]
+    assert not missing
