@@ -8,7 +8,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -242,7 +242,8 @@ impl Target {
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    // Who asked for what is for this user and its group alone.
+    OpenOptions::new().create(true).append(true).mode(0o640).open(path)
 }
 
 /// Whether the path no longer leads to the open file: it was renamed or removed, as log rotation does.

@@ -23,6 +23,22 @@ impl Default for Tolerance {
     }
 }
 
+impl Tolerance {
+    /// At least what arithmetic in this dtype needs: a few units in the last place.
+    #[must_use]
+    pub fn for_dtype(self, dtype: DType) -> Self {
+        let unit = match dtype {
+            DType::Fp16 => 2.0_f64.powi(-10),
+            DType::Bf16 => 2.0_f64.powi(-7),
+            _ => 0.0,
+        };
+        Self {
+            absolute: self.absolute.max(4.0 * unit),
+            relative: self.relative.max(4.0 * unit),
+        }
+    }
+}
+
 /// What differs, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference(pub String);

@@ -4,10 +4,8 @@
 //! made by a meek loader would serve meekly for ever.
 
 use std::{
-    fs,
-    os::unix::fs::MetadataExt,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -24,10 +22,11 @@ use crate::{
     artifact::{Store, TrustPolicy},
     events::{self, Level},
     golden::Golden,
+    origin::Origin,
     rehearse::{self, Caps},
     serving::{Facts, GoldenState, Loaded},
     table::{
-        Backend, Batching, GoldenMode, ModelLimits, ServedModel, ServedVersion, Source, Trust,
+        Batching, GoldenMode, ModelLimits, ServedModel, ServedVersion, Source, Trust,
     },
 };
 
@@ -49,54 +48,6 @@ pub enum Replay {
     Now,
     /// Leave them for after readiness: the engine has just been started.
     Later,
-}
-
-/// What a loaded version was made from: one that is the same need not be loaded again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    source: Source,
-    backend: Backend,
-    stamp: Option<FileStamp>,
-}
-
-/// Tells whether a bare file is still the file that it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileStamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
-impl Origin {
-    /// What a version of a table would be made from now.
-    pub fn of(version: &ServedVersion) -> Self {
-        let stamp = match &version.source {
-            Source::File(path) => FileStamp::of(path),
-            Source::Artifact { .. } => None,
-        };
-        Self { source: version.source.clone(), backend: version.backend.clone(), stamp }
-    }
-
-    /// Whether a version made from this would be the same as one made from `new`. A file that is gone
-    /// is no other file: what was loaded of it serves on.
-    pub fn is_still(&self, new: &Self) -> bool {
-        self.source == new.source
-            && self.backend == new.backend
-            && (new.stamp.is_none() || self.stamp == new.stamp)
-    }
-}
-
-impl FileStamp {
-    fn of(path: &Path) -> Option<Self> {
-        let data = fs::metadata(path).ok()?;
-        Some(Self {
-            device: data.dev(),
-            inode: data.ino(),
-            size: data.size(),
-            modified: (data.mtime(), data.mtime_nsec()),
-        })
-    }
 }
 
 /// An opened version before anything was asked of it.
@@ -339,38 +290,4 @@ pub struct NotLoaded {
     pub version: Version,
     /// Why.
     pub failure: Failure,
-}
-
-/// Runs a job for each item on up to `threads` threads, in order of the items; after the first failure
-/// no further job begins.
-///
-/// # Errors
-/// The first failure, in order of the items.
-pub fn on_threads<T: Sync, R: Send, E: Send>(
-    threads: usize,
-    items: &[T],
-    job: impl Fn(&T) -> Result<R, E> + Sync,
-) -> Result<Vec<R>, E> {
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let results: Mutex<Vec<Option<Result<R, E>>>> =
-        Mutex::new(items.iter().map(|_| None).collect());
-    let work = || {
-        loop {
-            let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let Some(item) = items.get(index) else { return };
-            let result = job(item);
-            if result.is_err() {
-                next.store(items.len(), std::sync::atomic::Ordering::Relaxed);
-            }
-            results.lock()[index] = Some(result);
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..threads.min(items.len()) {
-            // Where the system gives no more threads, this one does the work.
-            let _ = std::thread::Builder::new().name("load".into()).spawn_scoped(scope, work);
-        }
-        work();
-    });
-    results.into_inner().into_iter().flatten().collect()
 }

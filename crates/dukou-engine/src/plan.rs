@@ -5,7 +5,8 @@ use std::sync::Arc;
 use dukou_types::Failure;
 
 use crate::{
-    load::{self, Origin},
+    load,
+    origin::Origin,
     serving::{GoldenState, Loaded, Serving},
     table::{GoldenMode, ServedModel, ServedVersion, ServingTable, Trust},
 };

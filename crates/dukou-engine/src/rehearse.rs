@@ -149,7 +149,7 @@ fn prove(execute: &dyn Execute, base: &Inputs, tolerance: Tolerance) -> Result<(
                         came.shape
                     )
                 })?;
-            agree(expected, &part, tolerance).map_err(|difference| {
+            agree(expected, &part, tolerance.for_dtype(expected.dtype)).map_err(|difference| {
                 format!("a row's answer depends on its neighbours ({difference})")
             })?;
         }

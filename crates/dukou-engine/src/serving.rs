@@ -20,7 +20,8 @@ use parking_lot::Mutex;
 
 use crate::{
     counters::ArmCounters,
-    load::{Origin, settings, size},
+    load::{settings, size},
+    origin::Origin,
     state::{ArmKey, State},
     table::{Access, Dialect, ServedModel, ServingTable},
 };

@@ -8,8 +8,7 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Weak},
-    time::Duration,
+    sync::Arc,
 };
 
 use dukou_types::{ErrorCode, Failure, ModelName, Revision, Version};
@@ -17,11 +16,14 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::{
+    announce::{announce_golden, announce_refusal},
     engine::Engine,
     events::{self, Event, Level},
     load::{self, Loader, NotLoaded, Replay},
     plan::{Plan, recheck},
+    retire::retire,
     serving::{GoldenState, Loaded, Serving},
+    side_by_side::on_threads,
     table::{GoldenMode, ServedModel, ServedVersion, ServingTable},
     table_file::TableFile,
 };
@@ -202,7 +204,7 @@ impl Swap {
                 versions.get(&(m.name.clone(), v.version.clone())).map(|loaded| added(loaded))
             })
             .collect();
-        let retired = before.map_or(0, |before| self.retire(before, &serving));
+        let retired = before.map_or(0, |before| retire(before, &serving, &self.engine.state));
         events::log(
             Level::Info,
             format_args!(
@@ -236,14 +238,14 @@ impl Swap {
             Occasion::Start => Replay::Later,
         };
         let threads = self.loader.workers.max(1);
-        let loaded = load::on_threads(threads, &plan.added, |(model, version)| {
+        let loaded = on_threads(threads, &plan.added, |(model, version)| {
             self.loader
                 .load(model, version, trust, replay)
                 .map_err(|failure| not_loaded(model, version, failure))
         })?;
         // A version that stays was opened under the trust of another table.
         let trust_changed = before.is_some_and(|before| before.document.trust != *trust);
-        load::on_threads(threads, &plan.kept, |(model, version, kept)| {
+        on_threads(threads, &plan.kept, |(model, version, kept)| {
             recheck(version, kept, trust_changed.then_some(trust))
                 .map_err(|failure| not_loaded(model, version, failure))
         })?;
@@ -270,32 +272,6 @@ impl Swap {
                 Ok(())
             }
         }
-    }
-
-    /// Lets go of what the new table does not name, once its requests are answered. Gives how many
-    /// versions those are.
-    fn retire(&self, before: Arc<Serving>, serving: &Serving) -> usize {
-        let leaving: Vec<Arc<Loaded>> = before
-            .versions()
-            .filter(|old| !serving.versions().any(|new| Arc::ptr_eq(old, new)))
-            .cloned()
-            .collect();
-        let count = leaving.len();
-        let state = Arc::clone(&self.engine.state);
-        let old = Arc::downgrade(&before);
-        drop(before);
-        let wait = move || {
-            wait_until_free(&old, &leaving);
-            let freed = !leaving.is_empty();
-            drop(leaving);
-            state.freeze();
-            if freed {
-                give_memory_back();
-            }
-        };
-        // Without a thread the last request frees what it used, and memory stays with the allocator.
-        let _ = std::thread::Builder::new().name("retire".into()).spawn(wait);
-        count
     }
 
     fn replay_after_readiness(self: &Arc<Self>) {
@@ -352,52 +328,4 @@ fn receipt(table: &ServingTable, loaded: &[Added], retired: usize) -> Receipt {
         loaded: loaded.to_vec(),
         retired,
     }
-}
-
-fn announce_refusal(refused: &Refused) {
-    let failure = refused.failure();
-    let about = match refused {
-        Refused::Version(not_loaded) => Some(not_loaded),
-        Refused::Table(_) => None,
-    };
-    events::emit(&Event::Refused {
-        code: failure.code.as_str(),
-        message: &failure.message,
-        model: about.map(|about| about.model.as_str()),
-        version: about.map(|about| about.version.as_str()),
-    });
-    let what = match about {
-        Some(about) => {
-            format!("the table was refused: model `{}` version `{}`", about.model, about.version)
-        }
-        None => "the table was refused".to_owned(),
-    };
-    events::log_failure(Level::Error, what, failure);
-}
-
-fn announce_golden(loaded: &Loaded) {
-    let GoldenState::Differs(failure) = &*loaded.golden.lock() else { return };
-    events::emit(&Event::GoldenAlarm {
-        model: loaded.model.as_str(),
-        version: loaded.version.as_str(),
-        message: &failure.message,
-    });
-    let what =
-        format!("model `{}` version `{}` is served all the same", loaded.model, loaded.version);
-    events::log_failure(Level::Error, what, failure);
-}
-
-/// Waits until neither the old table nor a request holds any of these. Looks again after a pause that
-/// grows: a request may take as long as its deadline, and nobody waits for this.
-fn wait_until_free(old: &Weak<Serving>, leaving: &[Arc<Loaded>]) {
-    let mut pause = Duration::from_millis(2);
-    while old.strong_count() > 0 || leaving.iter().any(|loaded| Arc::strong_count(loaded) > 1) {
-        std::thread::park_timeout(pause);
-        pause = (pause * 2).min(Duration::from_millis(500));
-    }
-}
-
-/// Returns what was freed to the system: our allocator's, and the C library's that the runtime uses.
-fn give_memory_back() {
-    dukou_sys::give_memory_back();
 }

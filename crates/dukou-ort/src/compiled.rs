@@ -101,16 +101,19 @@ fn cpu_class() -> String {
 }
 
 /// The compiled form of a source and a first session of it: from the cache, or made now. A damaged
-/// cache is made again. `identity` is what the source is known by.
+/// cache is made again.
 pub(crate) fn obtain(
     runtime: &Runtime,
     folder: &Path,
     source: &Source,
-    identity: &str,
     threads: usize,
 ) -> Result<(Compiled, Callable), Trouble> {
     let cpu = cpu_class();
-    let named = format!("{FORMAT}\n{}\n{}\n{cpu}", identity, runtime.version());
+    let named = format!(
+        "{FORMAT}\n{}\n{}\n{cpu}",
+        source.identity,
+        runtime.version()
+    );
     let home = folder.join(chunks::sha256(named.as_bytes()));
     let chunk_folder = folder.join("chunks");
     let cached = || -> Result<Option<(Compiled, Callable)>, Trouble> {
@@ -148,7 +151,7 @@ pub(crate) fn obtain(
         format: FORMAT,
         runtime: runtime.version().to_owned(),
         cpu,
-        source: identity.to_owned(),
+        source: source.identity.clone(),
         unusable: None,
         graph_sha256: String::new(),
         chunks: Vec::new(),
@@ -162,6 +165,11 @@ pub(crate) fn obtain(
         chunk_folder: &chunk_folder,
     };
     let made = build.make(&mut index).and_then(|pair| {
+        if !source.unchanged() {
+            return Err(Trouble::Now(
+                "the model was written while it was read".to_owned(),
+            ));
+        }
         publish(&temporary, &home)?;
         Ok(pair)
     });

@@ -9,7 +9,6 @@ use std::{
 use bytes::Bytes;
 use dukou_sys::FileBytes;
 use dukou_types::{ErrorCode, Failure};
-use ring::digest;
 
 use crate::{
     GraphSource, OpenSpec, OrtModel, Residency, Runtime,
@@ -34,8 +33,10 @@ pub(crate) struct Source {
     /// Where the files lie, for a bare model.
     folder: Option<PathBuf>,
     pub facts: Facts,
-    /// What the compiled form is keyed by; `None` where it is too small for that, or changing under our eyes.
-    pub identity: Option<String>,
+    /// What the compiled form is keyed by.
+    pub identity: String,
+    /// A bare model's files, which somebody may write again while we look.
+    watched: Option<Watched>,
 }
 
 pub(crate) fn open(runtime: &Runtime, spec: &OpenSpec) -> Result<OrtModel, Failure> {
@@ -94,43 +95,52 @@ pub(crate) fn open(runtime: &Runtime, spec: &OpenSpec) -> Result<OrtModel, Failu
 
 /// Reads and checks the graph and what it refers to; the runtime has seen nothing yet.
 fn read(source: &GraphSource) -> Result<Source, Failure> {
-    let (what, graph, given, identity) = match source {
-        GraphSource::File(path) => {
-            let what = format!("`{}`", path.display());
-            let graph = read_file(path, &what)?;
-            (what, graph, None, None)
-        }
+    match source {
+        GraphSource::File(path) => read_bare(path),
         GraphSource::Verified {
             digest,
             graph,
             external,
         } => {
             let what = format!("the graph of {digest}");
+            let graph = Bytes::from_owner(Shared(Arc::clone(graph)));
+            let facts = graph::read(graph.clone(), &what)?;
+            let files = external.clone();
+            external::check_extents(&facts, &files, &what)?;
             let identity = digest.as_str().to_owned();
-            (
+            Ok(Source {
                 what,
-                Bytes::from_owner(Shared(Arc::clone(graph))),
-                Some(external.clone()),
-                Some(identity),
-            )
+                graph,
+                files,
+                folder: None,
+                facts,
+                identity,
+                watched: None,
+            })
         }
-    };
+    }
+}
+
+fn read_bare(path: &Path) -> Result<Source, Failure> {
+    let what = format!("`{}`", path.display());
+    let mut watched = Watched(Vec::new());
+    let graph = watched
+        .add(path)
+        .and_then(|()| read_file(path))
+        .map_err(|error| unreadable(&what, &error))?;
     let facts = graph::read(graph.clone(), &what)?;
-    let (files, folder) = match (given, source) {
-        (Some(files), _) => (files, None),
-        (None, GraphSource::File(path)) if !facts.externals.is_empty() => {
-            let folder = external::folder_of(path, &what)?;
-            (external::open_files(&facts, &folder, &what)?, Some(folder))
+    let (files, folder) = if facts.externals.is_empty() {
+        (Files::new(), None)
+    } else {
+        let folder = external::folder_of(path, &what)?;
+        for location in facts.locations() {
+            // What is absent or outside is told by `open_files`.
+            let _ = watched.add(&folder.join(location));
         }
-        (None, _) => (Files::new(), None),
+        (external::open_files(&facts, &folder, &what)?, Some(folder))
     };
     external::check_extents(&facts, &files, &what)?;
-    let identity = match source {
-        GraphSource::File(path) if facts.weight_bytes >= SHARED_FROM_BYTES => {
-            identity_of(path, &graph, folder.as_deref(), &files)
-        }
-        _ => identity,
-    };
+    let identity = watched.identity();
     Ok(Source {
         what,
         graph,
@@ -138,6 +148,7 @@ fn read(source: &GraphSource) -> Result<Source, Failure> {
         folder,
         facts,
         identity,
+        watched: Some(watched),
     })
 }
 
@@ -154,57 +165,57 @@ impl AsRef<[u8]> for Shared {
 /// are mapped for the time of the opening.
 const READ_UP_TO: u64 = 64 << 20;
 
-fn read_file(path: &Path, what: &str) -> Result<Bytes, Failure> {
-    let read = || {
-        let metadata = std::fs::metadata(path)?;
-        if metadata.is_dir() {
-            return Err(std::io::ErrorKind::IsADirectory.into());
-        }
-        let bytes = if metadata.len() > READ_UP_TO {
-            FileBytes::map(path)
-        } else {
-            FileBytes::read(path)
-        };
-        Ok(Bytes::from_owner(bytes?))
+fn read_file(path: &Path) -> std::io::Result<Bytes> {
+    let metadata = path.metadata()?;
+    if metadata.is_dir() {
+        return Err(std::io::ErrorKind::IsADirectory.into());
+    }
+    let large = metadata.len() > READ_UP_TO;
+    let bytes = if large {
+        FileBytes::map(path)
+    } else {
+        FileBytes::read(path)
     };
-    read().map_err(|error: std::io::Error| {
-        let why = match error.kind() {
-            std::io::ErrorKind::NotFound => "there is nothing at this path".to_owned(),
-            std::io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
-            _ => error.to_string(),
-        };
-        Failure::new(
-            ErrorCode::FormatsNotAModel,
-            format!("{what} is not an ONNX file, the kind that the engine reads: {why}"),
-        )
-    })
+    Ok(Bytes::from_owner(bytes?))
 }
 
-/// Files above this size are known by how they look on disk: hashing one at every start would cost more
-/// than everything else that opening it does.
-const HASHED_UP_TO: usize = 1 << 20;
-
-/// A bare model is what its bytes are, or for large files where they lie and when they were last
-/// touched.
-fn identity_of(path: &Path, graph: &[u8], folder: Option<&Path>, files: &Files) -> Option<String> {
-    let mut context = digest::Context::new(&digest::SHA256);
-    let mut add = |path: &Path, bytes: &[u8]| {
-        let part = if bytes.len() > HASHED_UP_TO {
-            let path = path.canonicalize().ok()?;
-            let stamp = Stamp::of(&path.metadata().ok()?);
-            format!("{} {stamp:?}", path.display())
-        } else {
-            chunks::sha256(bytes)
-        };
-        context.update(digest::digest(&digest::SHA256, part.as_bytes()).as_ref());
-        Some(())
+fn unreadable(what: &str, error: &std::io::Error) -> Failure {
+    let why = match error.kind() {
+        std::io::ErrorKind::NotFound => "there is nothing at this path".to_owned(),
+        std::io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
+        _ => error.to_string(),
     };
-    add(path, graph)?;
-    for (location, bytes) in files {
-        add(path, location.as_bytes())?;
-        add(&folder?.join(location), bytes)?;
+    Failure::new(
+        ErrorCode::FormatsNotAModel,
+        format!("{what} is not an ONNX file, the kind that the engine reads: {why}"),
+    )
+}
+
+/// The files of a bare model as they looked before they were read. Hashing large ones at every start
+/// would cost more than everything else that opening them does; and whatever looks the same afterwards
+/// was read as it is.
+struct Watched(Vec<(PathBuf, Stamp)>);
+
+impl Watched {
+    fn add(&mut self, path: &Path) -> std::io::Result<()> {
+        let path = path.canonicalize()?;
+        let stamp = Stamp::of(&path.metadata()?);
+        self.0.push((path, stamp));
+        Ok(())
     }
-    Some(format!("file:{}", chunks::hex(context.finish().as_ref())))
+
+    fn unchanged(&self) -> bool {
+        self.0
+            .iter()
+            .all(|(path, stamp)| path.metadata().is_ok_and(|now| Stamp::of(&now) == *stamp))
+    }
+
+    fn identity(&self) -> String {
+        format!(
+            "file:{}",
+            chunks::sha256(format!("{:?}", self.0).as_bytes())
+        )
+    }
 }
 
 /// Providers to append, of those asked for; the CPU is always there and ends the list. Whatever is
@@ -268,6 +279,11 @@ fn plain(
 }
 
 impl Source {
+    /// Whether what was read is still what lies there: a compiled form is kept only then.
+    pub fn unchanged(&self) -> bool {
+        self.watched.as_ref().is_none_or(Watched::unchanged)
+    }
+
     /// Tells the options where external data are: as memory, by location. The runtime takes only those
     /// of the outermost graph that way; those of a branch it reads itself, from the folder in which
     /// they were found.
@@ -300,7 +316,6 @@ fn shared(
     notes: &mut Vec<String>,
 ) -> Option<(Compiled, Callable)> {
     let folder = spec.compiled_dir.as_deref()?;
-    let identity = source.identity.as_deref()?;
     if !spec.share_weights || source.facts.weight_bytes < SHARED_FROM_BYTES {
         return None;
     }
@@ -308,7 +323,7 @@ fn shared(
         notes.push("weights are not shared: only the CPU reads them in place".to_owned());
         return None;
     }
-    match compiled::obtain(runtime, folder, source, identity, spec.threads) {
+    match compiled::obtain(runtime, folder, source, spec.threads) {
         Ok(pair) => Some(pair),
         Err(trouble) => {
             notes.push(format!(

@@ -1,0 +1,53 @@
+//! What a loaded version was made from: one that is the same need not be loaded again.
+
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
+
+use crate::table::{Backend, ServedVersion, Source};
+
+/// What a loaded version was made from: one that is the same need not be loaded again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    source: Source,
+    backend: Backend,
+    stamp: Option<FileStamp>,
+}
+
+/// Tells whether a bare file is still the file that it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileStamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Origin {
+    /// What a version of a table would be made from now.
+    pub fn of(version: &ServedVersion) -> Self {
+        let stamp = match &version.source {
+            Source::File(path) => FileStamp::of(path),
+            Source::Artifact { .. } => None,
+        };
+        Self { source: version.source.clone(), backend: version.backend.clone(), stamp }
+    }
+
+    /// Whether a version made from this would be the same as one made from `new`. A file that is gone
+    /// is no other file: what was loaded of it serves on.
+    pub fn is_still(&self, new: &Self) -> bool {
+        self.source == new.source
+            && self.backend == new.backend
+            && (new.stamp.is_none() || self.stamp == new.stamp)
+    }
+}
+
+impl FileStamp {
+    fn of(path: &Path) -> Option<Self> {
+        let data = fs::metadata(path).ok()?;
+        Some(Self {
+            device: data.dev(),
+            inode: data.ino(),
+            size: data.size(),
+            modified: (data.mtime(), data.mtime_nsec()),
+        })
+    }
+}
