@@ -13,9 +13,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
-ALLOWED = set(
-    tomllib.loads((ROOT / "deny.toml").read_text(encoding="utf-8"))["licenses"]["allow"]
-)
+ALLOWED = set(tomllib.loads((ROOT / "deny.toml").read_text(encoding="utf-8"))["licenses"]["allow"])
 COPYLEFT = re.compile(r"\b(A?GPL|LGPL|General Public|EUPL|SSPL)", flags=re.IGNORECASE)
 
 
@@ -42,9 +40,7 @@ def test_every_crate_of_the_engine_is_allowed() -> None:
         if node["id"] in seen:
             continue
         seen.add(node["id"])
-        roots += [
-            d["pkg"] for d in node["deps"] if any(k["kind"] != "dev" for k in d["dep_kinds"])
-        ]
+        roots += [d["pkg"] for d in node["deps"] if any(k["kind"] != "dev" for k in d["dep_kinds"])]
     assert len(seen) > 20
     refused = {
         packages[i]["name"]: packages[i]["license"]

@@ -49,7 +49,8 @@ def read_blocks(page: Path) -> list[Block]:
 class PageRun:
     """One page being run: its folder, its servers, the ports it was given."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stages: Path) -> None:
+        """A page in an empty `folder`; finished stages are kept in `stages` from page to page."""
         self.folder = folder
         self._servers: list[subprocess.Popen[bytes]] = []
         self._ports: dict[str, str] = {}
@@ -59,7 +60,11 @@ class PageRun:
             "LANG": "C.UTF-8",
             **{k: v for k, v in os.environ.items() if k.startswith("SSL_CERT")},
         }
-        (folder / "home").mkdir()
+        cache = folder / "home" / ".dukou" / "cache"
+        cache.mkdir(parents=True)
+        (folder / "home" / ".dukou").chmod(0o700)
+        # Kept results are found by the content that they depend on: sharing them changes no answer.
+        (cache / "stages").symlink_to(stages)
 
     def run(self, block: Block) -> str:
         """Runs a block and gives what it printed; a failure carries the whole of it."""

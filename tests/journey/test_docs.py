@@ -13,10 +13,15 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUNNABLE = [page for page in PAGES if read_blocks(page)]
 
 
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stages")
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
-    run = PageRun(tmp_path)
+def test_a_page_does_what_it_says(page: Path, tmp_path: Path, stages: Path) -> None:
+    run = PageRun(tmp_path, stages)
     try:
         for block in read_blocks(page):
             if block.elsewhere:

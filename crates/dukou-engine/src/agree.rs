@@ -32,10 +32,7 @@ impl Tolerance {
             DType::Bf16 => 2.0_f64.powi(-7),
             _ => 0.0,
         };
-        Self {
-            absolute: self.absolute.max(4.0 * unit),
-            relative: self.relative.max(4.0 * unit),
-        }
+        Self { absolute: self.absolute.max(4.0 * unit), relative: self.relative.max(4.0 * unit) }
     }
 }
 

@@ -62,7 +62,9 @@ impl Arguments {
         while let Some(word) = words.next() {
             let name = word.to_string_lossy().into_owned();
             let mut value = || {
-                words.next().ok_or_else(|| Misunderstood(format!("`{name}` needs a value behind it")))
+                words
+                    .next()
+                    .ok_or_else(|| Misunderstood(format!("`{name}` needs a value behind it")))
             };
             match name.as_str() {
                 "--hello" => hello = true,
@@ -71,7 +73,11 @@ impl Arguments {
                 "--runtime" => runtime = Some(PathBuf::from(value()?)),
                 "--table" => table = Some(PathBuf::from(value()?)),
                 "--threads" => threads = Some(count(&value()?)?),
-                _ => return Err(Misunderstood(format!("`{name}` is not an argument of the engine"))),
+                _ => {
+                    return Err(Misunderstood(format!(
+                        "`{name}` is not an argument of the engine"
+                    )));
+                }
             }
         }
         if hello {
@@ -92,10 +98,14 @@ impl Arguments {
 
 fn count(text: &OsString) -> Result<usize, Misunderstood> {
     let number = text.to_str().and_then(|text| text.parse().ok());
-    number.filter(|number| (1..=MAX_THREADS).contains(number)).ok_or_else(|| {
-        let text = text.to_string_lossy();
-        Misunderstood(format!("`--threads` is `{text}`, and may be from 1 to {MAX_THREADS}"))
-    })
+    number
+        .filter(|number| (1..=MAX_THREADS).contains(number))
+        .ok_or_else(|| {
+            let text = text.to_string_lossy();
+            Misunderstood(format!(
+                "`--threads` is `{text}`, and may be from 1 to {MAX_THREADS}"
+            ))
+        })
 }
 
 #[cfg(test)]
@@ -118,7 +128,9 @@ mod tests {
         };
         assert_eq!(parse(line), Ok(Arguments::Serve(serve)));
         assert_eq!(parse("--hello"), Ok(Arguments::Hello { runtime: None }));
-        let Ok(Arguments::Serve(serve)) = parse("--socket s --state-dir d") else { panic!() };
+        let Ok(Arguments::Serve(serve)) = parse("--socket s --state-dir d") else {
+            panic!()
+        };
         assert!(serve.threads >= 1);
     }
 

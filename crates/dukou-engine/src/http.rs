@@ -64,7 +64,11 @@ impl Protocol {
         // Answers are written whole; waiting for more to send with them only delays them.
         let _unsupported = stream.set_nodelay(true);
         let io = TokioIo::new(Watched::new(stream, Arc::clone(&watch)));
-        let door = Arc::new(Door { engine, listener, watch: Arc::clone(&watch) });
+        let door = Arc::new(Door {
+            engine,
+            listener,
+            watch: Arc::clone(&watch),
+        });
         let service = service_fn(move |request| {
             let door = Arc::clone(&door);
             async move { Ok::<_, Infallible>(stack::answer(request, &door).await) }

@@ -25,9 +25,7 @@ use crate::{
     origin::Origin,
     rehearse::{self, Caps},
     serving::{Facts, GoldenState, Loaded},
-    table::{
-        Batching, GoldenMode, ModelLimits, ServedModel, ServedVersion, Source, Trust,
-    },
+    table::{Batching, GoldenMode, ModelLimits, ServedModel, ServedVersion, Source, Trust},
 };
 
 /// Opens versions.

@@ -13,30 +13,29 @@ use crate::{
 /// Lets go of what the new table does not name, once its requests are answered. Gives how many
 /// versions those are.
 pub fn retire(before: Arc<Serving>, serving: &Serving, state: &Arc<State>) -> usize {
-        let leaving: Vec<Arc<Loaded>> = before
-            .versions()
-            .filter(|old| !serving.versions().any(|new| Arc::ptr_eq(old, new)))
-            .cloned()
-            .collect();
-        let count = leaving.len();
-        let state = Arc::clone(state);
-        let old = Arc::downgrade(&before);
-        drop(before);
-        let wait = move || {
-            wait_until_free(&old, &leaving);
-            let freed = !leaving.is_empty();
-            drop(leaving);
-            state.freeze();
-            if freed {
-                // What was freed goes back to the system, not only to the allocator.
-                dukou_sys::give_memory_back();
-            }
-        };
-        // Without a thread the last request frees what it used, and memory stays with the allocator.
-        let _ = std::thread::Builder::new().name("retire".into()).spawn(wait);
-        count
-    }
-
+    let leaving: Vec<Arc<Loaded>> = before
+        .versions()
+        .filter(|old| !serving.versions().any(|new| Arc::ptr_eq(old, new)))
+        .cloned()
+        .collect();
+    let count = leaving.len();
+    let state = Arc::clone(state);
+    let old = Arc::downgrade(&before);
+    drop(before);
+    let wait = move || {
+        wait_until_free(&old, &leaving);
+        let freed = !leaving.is_empty();
+        drop(leaving);
+        state.freeze();
+        if freed {
+            // What was freed goes back to the system, not only to the allocator.
+            dukou_sys::give_memory_back();
+        }
+    };
+    // Without a thread the last request frees what it used, and memory stays with the allocator.
+    let _ = std::thread::Builder::new().name("retire".into()).spawn(wait);
+    count
+}
 
 /// Waits until neither the old table nor a request holds any of these. Looks again after a pause that
 /// grows: a request may take as long as its deadline, and nobody waits for this.

@@ -18,7 +18,7 @@ use std::{
 use bytes::Bytes;
 use dukou_types::{ErrorCode, Failure, InferResponse};
 use dukou_wire::{DecodeLimits, EncodeContext, Target, v2};
-use http::{HeaderMap, HeaderValue, Request, Response, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE, request::Parts};
 use hyper::body::Body;
 use tokio::time::timeout_at;
 
@@ -71,17 +71,22 @@ where
     let announced = !body.is_end_stream();
     let walked = unbroken(pin!(walk(&head, body, door, &mut visit))).await;
     door.watch.leaves_unread(announced && !visit.body_was_read);
-    let mut response = match &walked {
-        Ok(_) => Response::new(Rope::default()),
-        Err(failure) => reply::failed(failure, visit.id, &head.method),
+    let (mut response, failure) = match walked {
+        Ok(answer) => (answer.into_response(), None),
+        Err(failure) => (
+            reply::failed(&failure, visit.id, &head.method),
+            Some(failure),
+        ),
     };
-    let failed = walked.as_ref().err().cloned();
-    if let Ok(answer) = walked {
-        answer.fill(&mut response);
-    }
-    reply::sign(&mut response, &head, visit.id, visit.lane(), door.engine.drain.has_begun());
+    reply::sign(
+        &mut response,
+        &head,
+        visit.id,
+        visit.lane(),
+        door.engine.drain.has_begun(),
+    );
     // record: last, once the answer is known, so that what is counted is what was said.
-    visit.end(&response, failed.as_ref());
+    visit.end(&response, failure.as_ref());
     response
 }
 
@@ -139,7 +144,13 @@ where
     visit.bytes_in = frames.iter().map(Bytes::len).sum();
     let version = &*lane.version;
     let mut lease = |input, bytes| version.execute.lease(input, bytes);
-    let mut decoded = v2::decode(&frames, &head.headers, &version.signature, &limits, &mut lease)?;
+    let mut decoded = v2::decode(
+        &frames,
+        &head.headers,
+        &version.signature,
+        &limits,
+        &mut lease,
+    )?;
     drop(frames);
     let deadline = match (named, decoded.timeout) {
         (Some(header), Some(parameter)) => visit.received + header.min(parameter),
@@ -153,9 +164,18 @@ where
     // cache: behind authorization, before the queue.
     let answered = cache::through(&lane, request, |request| {
         // batch and run: the queue owns the request from here; leaving early cancels it there.
+        let ride = version
+            .batcher
+            .submit(request, Arc::clone(&lane.counters) as _);
+        // An inline run is over before a timer could fire; a pooled one may be any time away.
         let inline = version.batcher.is_inline();
-        let ride = version.batcher.submit(request, Arc::clone(&lane.counters) as _);
-        async move { if inline { ride.await } else { before(deadline, ride).await? } }
+        async move {
+            if inline {
+                ride.await
+            } else {
+                before(deadline, ride).await?
+            }
+        }
     });
     let (response, ride) = answered.await?;
     visit.rode(&ride);
@@ -179,17 +199,22 @@ where
 
 impl Answer {
     fn described((content_type, body): (HeaderValue, Rope)) -> Self {
-        Self { content_type, body, header_length: None }
+        Self {
+            content_type,
+            body,
+            header_length: None,
+        }
     }
 
-    fn fill(self, response: &mut Response<Rope>) {
-        *response.body_mut() = self.body;
+    fn into_response(self) -> Response<Rope> {
+        let mut response = Response::new(self.body);
         let headers = response.headers_mut();
         headers.reserve(8);
-        headers.insert(http::header::CONTENT_TYPE, self.content_type);
+        headers.insert(CONTENT_TYPE, self.content_type);
         if let Some(length) = self.header_length {
             headers.insert(v2::HEADER_LENGTH, length.into());
         }
+        response
     }
 }
 
@@ -199,7 +224,9 @@ fn policy<'s>(
     serving: Option<&'s Serving>,
     listener: &str,
 ) -> Result<(Access, &'s [Box<str>]), Failure> {
-    let Some(serving) = serving else { return Ok((Access::Loopback, &[])) };
+    let Some(serving) = serving else {
+        return Ok((Access::Loopback, &[]));
+    };
     match serving.listener(listener) {
         Some(policy) => Ok((policy.access, &policy.hosts)),
         None => Err(Failure::new(
@@ -211,13 +238,21 @@ fn policy<'s>(
 
 /// The time that the client gives us in a header.
 fn named_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
-    let Some(value) = headers.get(TIMEOUT) else { return Ok(None) };
-    let milliseconds = value.to_str().ok().and_then(|text| text.parse::<u32>().ok());
+    let Some(value) = headers.get(TIMEOUT) else {
+        return Ok(None);
+    };
+    let milliseconds = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.parse::<u32>().ok());
     match milliseconds {
         Some(milliseconds @ 1..) => Ok(Some(Duration::from_millis(milliseconds.into()))),
         _ => Err(Failure::new(
             ErrorCode::WireInvalidField,
-            format!("`{TIMEOUT}` must be a whole number of milliseconds from 1 to {}", u32::MAX),
+            format!(
+                "`{TIMEOUT}` must be a whole number of milliseconds from 1 to {}",
+                u32::MAX
+            ),
         )),
     }
 }
@@ -225,21 +260,31 @@ fn named_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
 /// Waits for `rest` until the deadline.
 async fn before<F: Future>(deadline: Instant, rest: F) -> Result<F::Output, Failure> {
     timeout_at(deadline.into(), rest).await.map_err(|_| {
-        Failure::new(ErrorCode::LimitsDeadline, "the deadline passed before the answer was known")
+        Failure::new(
+            ErrorCode::LimitsDeadline,
+            "the deadline passed before the answer was known",
+        )
     })
 }
 
 /// Holds the backend to the signature: a unary answer has its outputs.
 fn complete(response: &InferResponse, lane: &Lane) -> Result<(), Failure> {
     if response.outputs.is_empty() && !lane.version.signature.outputs.is_empty() {
-        return Err(Failure::new(ErrorCode::EngineInternal, "the backend gave no answer"));
+        return Err(Failure::new(
+            ErrorCode::EngineInternal,
+            "the backend gave no answer",
+        ));
     }
     Ok(())
 }
 
 /// About how many bytes an answer takes on the wire: a number of four bytes as up to twelve digits.
 fn encoded_size(response: &InferResponse) -> usize {
-    256 + response.outputs.iter().map(|output| 96 + 3 * output.size()).sum::<usize>()
+    256 + response
+        .outputs
+        .iter()
+        .map(|output| 96 + 3 * output.size())
+        .sum::<usize>()
 }
 
 /// Lets a panic break its own request and nothing else.
@@ -252,8 +297,11 @@ async fn unbroken<T>(
                 .downcast_ref::<&str>()
                 .copied()
                 .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-            let failure = Failure::new(ErrorCode::EngineInternal, "the request met a fault of ours");
-            Poll::Ready(Err(failure.with_detail(words.unwrap_or("a panic without words"))))
+            let failure =
+                Failure::new(ErrorCode::EngineInternal, "the request met a fault of ours");
+            Poll::Ready(Err(
+                failure.with_detail(words.unwrap_or("a panic without words"))
+            ))
         })
     })
     .await
@@ -272,7 +320,10 @@ mod tests {
         let failure = unbroken::<()>(breaking).await.unwrap_err();
         assert_eq!(failure.code, ErrorCode::EngineInternal);
         assert_eq!(failure.detail.as_deref(), Some("on purpose"));
-        assert!(!failure.message.contains("purpose"), "callers do not hear of our inside");
+        assert!(
+            !failure.message.contains("purpose"),
+            "callers do not hear of our inside"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! the epoch.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -63,8 +63,12 @@ pub struct State {
 
 #[derive(Debug, Default)]
 struct Arms {
-    live: Vec<(ArmKey, Arc<ArmCounters>)>,
-    frozen: Vec<(ArmKey, Totals)>,
+    live: BTreeMap<ArmKey, Arc<ArmCounters>>,
+    frozen: BTreeMap<ArmKey, Totals>,
+    /// The keys of `frozen`, the oldest first.
+    order: VecDeque<ArmKey>,
+    /// What was once frozen, whatever its revision.
+    earlier: BTreeMap<ArmKey, Totals>,
 }
 
 impl State {
@@ -91,11 +95,11 @@ impl State {
     /// The counters of an arm: those that are there, or new ones. Called while a table is compiled.
     pub fn arm(&self, key: &ArmKey) -> Arc<ArmCounters> {
         let mut arms = self.arms.lock();
-        if let Some((_, counters)) = arms.live.iter().find(|(live, _)| live == key) {
+        if let Some(counters) = arms.live.get(key) {
             return Arc::clone(counters);
         }
         let counters = Arc::new(ArmCounters::new(self.shards));
-        arms.live.push((key.clone(), Arc::clone(&counters)));
+        arms.live.insert(key.clone(), Arc::clone(&counters));
         counters
     }
 
@@ -121,23 +125,30 @@ impl State {
     /// Freezes arms that no table and no request holds any more. Called after a table retired.
     pub fn freeze(&self) {
         let mut arms = self.arms.lock();
-        let Arms { live, frozen } = &mut *arms;
-        live.retain(|(key, counters)| {
-            // Only this list hands out counters, under this lock: a count of one stays one.
-            let held = Arc::strong_count(counters) > 1;
-            if !held {
-                let totals = counters.totals();
-                if !totals.is_empty() {
-                    add_row(frozen, key.clone(), &totals);
-                }
+        let Arms { live, frozen, order, earlier } = &mut *arms;
+        live.retain(|key, counters| {
+            // Only this map hands out counters, under this lock: what nobody else holds stays so, and
+            // `get_mut` sees all that its last holder counted.
+            if Arc::get_mut(counters).is_none() {
+                return true;
             }
-            held
+            let totals = counters.totals();
+            if !totals.is_empty() {
+                let row = frozen.entry(key.clone()).or_insert_with(|| {
+                    order.push_back(key.clone());
+                    Totals::default()
+                });
+                row.merge(&totals);
+            }
+            false
         });
-        if let Ok(earlier) = Revision::parse("earlier") {
-            let excess = frozen.len().saturating_sub(FROZEN_ROWS);
-            for (key, totals) in frozen.drain(..excess).collect::<Vec<_>>() {
-                add_row(frozen, ArmKey { revision: earlier.clone(), ..key }, &totals);
-            }
+        while order.len() > FROZEN_ROWS {
+            let Some(key) = order.pop_front() else { return };
+            let (Some(totals), Ok(revision)) = (frozen.remove(&key), Revision::parse("earlier"))
+            else {
+                return;
+            };
+            earlier.entry(ArmKey { revision, ..key }).or_default().merge(&totals);
         }
     }
 
@@ -145,19 +156,13 @@ impl State {
     pub fn arms(&self) -> BTreeMap<ArmKey, Totals> {
         let arms = self.arms.lock();
         let mut rows: BTreeMap<ArmKey, Totals> = BTreeMap::new();
-        let live = arms.live.iter().map(|(key, counters)| (key, counters.totals()));
-        let frozen = arms.frozen.iter().map(|(key, totals)| (key, totals.clone()));
-        for (key, totals) in live.chain(frozen) {
-            rows.entry(key.clone()).or_default().merge(&totals);
+        for (key, counters) in &arms.live {
+            rows.entry(key.clone()).or_default().merge(&counters.totals());
+        }
+        for (key, totals) in arms.frozen.iter().chain(&arms.earlier) {
+            rows.entry(key.clone()).or_default().merge(totals);
         }
         rows
-    }
-}
-
-fn add_row(rows: &mut Vec<(ArmKey, Totals)>, key: ArmKey, totals: &Totals) {
-    match rows.iter_mut().find(|(row, _)| *row == key) {
-        Some((_, sum)) => sum.merge(totals),
-        None => rows.push((key, totals.clone())),
     }
 }
 

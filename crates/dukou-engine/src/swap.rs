@@ -5,11 +5,7 @@
 //! what it has begun and is then freed. One table at a time: a second waits for its turn, and finds
 //! then that it is stale, or the same, or new.
 
-use std::{
-    collections::HashMap,
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use dukou_types::{ErrorCode, Failure, ModelName, Revision, Version};
 use parking_lot::Mutex;

@@ -106,7 +106,11 @@ impl Watch {
     /// Waits until the connection should end.
     pub async fn ended(&self) -> End {
         self.end.notified().await;
-        if self.stalled.load(Relaxed) { End::Stalled } else { End::Graceful }
+        if self.stalled.load(Relaxed) {
+            End::Stalled
+        } else {
+            End::Graceful
+        }
     }
 
     fn received(&self, bytes: &[u8]) {
@@ -146,7 +150,11 @@ pub struct Watched {
 impl Watched {
     /// Notes what is read from this socket.
     pub fn new(stream: TcpStream, watch: Arc<Watch>) -> Self {
-        Self { stream, watch, lingering: None }
+        Self {
+            stream,
+            watch,
+            lingering: None,
+        }
     }
 }
 
@@ -209,13 +217,16 @@ impl Watched {
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending if !sends => return Poll::Ready(()),
                 Poll::Pending => {
-                    let lingering =
-                        self.lingering.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+                    let lingering = self
+                        .lingering
+                        .get_or_insert_with(|| Box::pin(sleep(LINGER)));
                     return lingering.as_mut().poll(context);
                 }
             }
         }
-        let lingering = self.lingering.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        let lingering = self
+            .lingering
+            .get_or_insert_with(|| Box::pin(sleep(LINGER)));
         if lingering.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
         }

@@ -391,3 +391,47 @@ fn a_model_that_cannot_share_says_why_and_remembers_it() {
     let index = fs::read_to_string(compiled_folder(&made.cache()).join("index")).unwrap();
     assert!(index.contains("inside a subgraph"), "{index}");
 }
+
+/// A bare model that was written again is another model, whatever the cache holds.
+#[test]
+fn a_model_written_again_is_compiled_again() {
+    let (made, mut weights) = Made::mlp(16);
+    let cache = made.cache();
+    let before = answer(&made.shared(&cache), &[2, WIDTH]);
+    weights.iter_mut().for_each(|weight| *weight *= 1.5);
+    let path = made.folder.path().join("weights.bin");
+    fs::write(path, bytemuck::cast_slice(&weights)).unwrap();
+    let again = made.shared(&cache);
+    assert!(again.compiled_now());
+    let after = answer(&again, &[2, WIDTH]);
+    assert_ne!(before, after);
+    close(&answer(&made.plain(), &[2, WIDTH]), &after);
+}
+
+#[test]
+fn instances_with_threads_of_their_own_share_the_same_memory() {
+    let (made, _) = Made::mlp(17);
+    let spec = OpenSpec {
+        threads: 2,
+        instances: 3,
+        ..made.spec(&made.cache())
+    };
+    let model = runtime().open(spec).unwrap();
+    assert_eq!(
+        (model.instances(), model.residency()),
+        (3, Residency::Mapped)
+    );
+    let expected = answer(&made.plain(), &[4, WIDTH]);
+    for instance in 0..3 {
+        let mut answers = Answers::default();
+        let x = floats("x", &[4, WIDTH], &noise(77, 4 * WIDTH));
+        let batch = dukou_exec::Batch {
+            requests: vec![request([x])],
+        };
+        model.run(instance, batch, &mut answers);
+        close(
+            &expected,
+            &f32s(&answers.given[0].1.as_ref().unwrap().outputs[0]),
+        );
+    }
+}

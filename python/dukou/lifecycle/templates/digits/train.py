@@ -7,6 +7,9 @@ one file `model.*` in $DUKOU_OUTPUT. Any framework will do; this one uses scikit
 import os
 from pathlib import Path
 
+# Small matrices: handing them to other threads costs more than it gives. Must stand before NumPy.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import joblib
 import numpy as np
 from sklearn.neural_network import MLPClassifier
