@@ -149,6 +149,11 @@ def make_digits() -> None:
         )
         converted.graph.name = name
         (HERE / f"{name}.onnx").write_bytes(converted.SerializeToString(deterministic=True))
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        HERE / "digits_mlp.onnx", HERE / "digits_int8.onnx", weight_type=QuantType.QInt8
+    )
     whole = (HERE / "digits_mlp.onnx").read_bytes()
     (HERE / "truncated.onnx").write_bytes(whole[: len(whole) * 2 // 3])
 

@@ -87,7 +87,7 @@ async fn accept(listener: TcpListener, name: Arc<str>, workers: Workers, engine:
             .map_or(CONNECTIONS_BEFORE_A_TABLE, |serving| {
                 serving.limits.connections
             });
-        let refused = if engine.state.gauges.connections.load(Relaxed) >= limit {
+        let refused = if workers.open() >= limit {
             Some(stream)
         } else {
             hand_over(stream, &name, &workers)

@@ -18,7 +18,6 @@ use dukou_types::{Digest, ErrorCode, Failure, ModelName, Signature, TensorSpec, 
 use parking_lot::Mutex;
 
 use crate::{
-    agree::Tolerance,
     artifact::{Store, TrustPolicy},
     events::{self, Level},
     golden::Golden,
@@ -104,10 +103,9 @@ impl Loader {
             blob.as_deref().map(|blob| Golden::parse(blob, execute.signature())).transpose()?;
 
         let sample = golden.as_ref().and_then(|golden| Some(&golden.samples.first()?.inputs));
-        let tolerance = golden.as_ref().map_or_else(Tolerance::default, |golden| golden.tolerance);
         let caps =
             Caps { rows: size(model.batching.max_rows), bytes: size(model.batching.max_bytes) };
-        let rehearsal = rehearse::rehearse(&execute, sample, tolerance, caps)?;
+        let rehearsal = rehearse::rehearse(&execute, sample, caps)?;
         execute.set_batchable(rehearsal.batchable);
         if let Some(note) = &rehearsal.note {
             events::log(Level::Info, format_args!("{about}: {note}"));

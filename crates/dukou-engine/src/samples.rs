@@ -49,8 +49,8 @@ pub fn draw(signature: &Signature, rows: usize, seed: u64) -> Inputs {
     inputs
 }
 
-/// Inputs like these with other values: what rides beside them in a proof. Shapes but for the rows are
-/// kept.
+/// `rows` other rows for the same inputs. Floating ones reach to four times the base's largest, on both
+/// sides of zero: a model that scales by the largest value of its whole batch gives itself away.
 pub fn draw_beside(base: &Inputs, rows: usize, seed: u64) -> Inputs {
     let mut random = Random(seed);
     let beside = base.iter().map(|tensor| {
@@ -58,7 +58,15 @@ pub fn draw_beside(base: &Inputs, rows: usize, seed: u64) -> Inputs {
         if let Some(first) = shape.first_mut() {
             *first = rows;
         }
-        let data = random.elements(tensor.dtype, Tensor::elements(&shape).unwrap_or(0));
+        let mut data = random.elements(tensor.dtype, Tensor::elements(&shape).unwrap_or(0));
+        if let (DType::Fp32, Some(base), Data::Owned(drawn)) =
+            (tensor.dtype, tensor.typed::<f32>(), &mut data)
+        {
+            let largest = base.iter().filter(|value| value.is_finite()).fold(1.0, |most: f32, v| most.max(v.abs()));
+            for value in drawn.typed_mut::<f32>() {
+                *value *= 4.0 * largest;
+            }
+        }
         Tensor { name: Arc::clone(&tensor.name), dtype: tensor.dtype, shape, data }
     });
     beside.collect()

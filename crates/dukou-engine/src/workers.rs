@@ -78,6 +78,11 @@ impl Workers {
         Ok((Self(workers.into()), threads))
     }
 
+    /// Connections that are open or on their way to a worker.
+    pub fn open(&self) -> usize {
+        self.0.iter().map(|worker| worker.open.load(Relaxed)).sum()
+    }
+
     /// Hands a connection to the worker that has the fewest.
     ///
     /// # Errors

@@ -295,3 +295,61 @@ fn before_the_first_table_it_lives_and_is_not_ready() {
         json!([])
     );
 }
+
+#[test]
+fn a_split_is_drawn_by_weight_and_every_answer_says_its_version() {
+    let crossing = Crossing::serving(|table| {
+        let model = &mut table["models"][0];
+        let mut second = model["versions"][0].clone();
+        second["version"] = json!("8");
+        model["versions"].as_array_mut().unwrap().push(second);
+        model["split"] = json!([
+            {"version": "7", "arm": "main", "weight": 3},
+            {"version": "8", "arm": "canary", "weight": 1},
+        ]);
+    });
+    let mut client = crossing.connect();
+    let mut canary = 0;
+    for _ in 0..400 {
+        client.send(&infer("", 1));
+        let answer = client.answer();
+        let version = answer.header("dukou-version").unwrap();
+        assert_eq!(answer.json()["model_version"], json!(version));
+        canary += u32::from(version == "8");
+    }
+    assert!(
+        (50..150).contains(&canary),
+        "{canary} of 400 went to an arm of a quarter"
+    );
+}
+
+#[test]
+fn garbage_is_survived() {
+    let crossing = Crossing::serving(|table| table["limits"]["header_ms"] = json!(50));
+    let whole = infer("x-some: thing\r\ntransfer-encoding: chunked\r\n", 1);
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random % below as u64).unwrap()
+    };
+    for _ in 0..300 {
+        let mut bytes = if next(2) == 0 {
+            infer("", 1)
+        } else {
+            whole.clone()
+        };
+        for _ in 0..=next(8) {
+            let place = next(bytes.len());
+            bytes[place] = u8::try_from(next(256)).unwrap();
+        }
+        bytes.truncate(next(bytes.len()) + 1);
+        let mut client = crossing.connect();
+        let _refused_already = std::io::Write::write_all(&mut client.stream, &bytes);
+        client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        while !client.is_closed() {}
+    }
+    assert_eq!(crossing.ask(&infer("", 1)).status, 200);
+    assert_eq!(crossing.counted("engine.internal"), 0);
+}

@@ -29,12 +29,14 @@ class Pass(Protocol):
 
     name: str
 
-    def apply(self, model: Model, into: Path) -> Model | None:
+    def apply(self, model: Model, into: Path, calibration: Sequence[Arrays] | None) -> Model | None:
         """The new form, finished by `dukou.optimize.variant.finish_variant`.
 
         Args:
             model: any model; its graph stays as it is.
             into: an existing empty folder for the new graph and its weights.
+            calibration: requests that show what the model is asked, inputs by name; none of their
+                rows judges. None where there are none: a pass that needs them has nothing to do.
 
         Returns:
             None where the pass has nothing to do on this graph.
@@ -47,13 +49,18 @@ class Measurement:
     """What running a model costs.
 
     Attributes:
-        latency_us: of one request, typical, with an interval over the rounds.
+        latency_us: of a request that is alone, typical, with an interval over the rounds.
+        busy_us: of a request that came together with others: what one costs under load, where
+            requests share a run if the model allows it.
         size_bytes: of the graph and its weights.
+        batched: whether requests may share a run of it.
         facts: how it was measured: rounds, threads, rows of a request, where.
     """
 
     latency_us: Interval
+    busy_us: Interval
     size_bytes: int
+    batched: bool
     facts: Mapping[str, Any]
 
 
@@ -78,8 +85,8 @@ class Budget:
         accuracy_loss: how much accuracy it may lose; a regression: by how much the rmse may grow,
             as a share of the original's.
         confidence: one-sided, of the bound on the loss that must keep within `accuracy_loss`.
-        latency_slack: by what share its typical latency may exceed the original's and still count
-            as not slower: what a second run of the same model differs by.
+        latency_slack: by what share its typical time, alone or in company, may exceed the
+            original's and still count as not slower: what a second run of the same model differs by.
         objective: what is made small, among the forms that qualify.
         max_candidates: how many forms are tried.
     """
@@ -106,7 +113,7 @@ class Candidate:
         depends_on_batch: whether a row's answer changes with the rows beside it: such a form is
             judged one row at a time.
         measurement: none where it was dropped before the measuring.
-        on_front: whether no other form is at least as good in size, latency and quality.
+        on_front: whether no other form is at least as good in size, both times and quality.
         verdict: `original`, `chosen`, `qualified` or `dropped`.
         reason: why, with numbers.
     """
@@ -137,6 +144,8 @@ class Candidate:
             "disagree": self.disagree,
             "depends_on_batch": self.depends_on_batch,
             "latency_us": measured.latency_us.to_json() if measured else None,
+            "busy_us": measured.busy_us.to_json() if measured else None,
+            "batched": measured.batched if measured else None,
             "measured": dict(measured.facts) if measured else None,
             "on_front": self.on_front,
             "verdict": self.verdict,
@@ -167,7 +176,7 @@ class Optimization:
 
     @property
     def front(self) -> tuple[Candidate, ...]:
-        """The forms of which none is beaten in size, latency and quality at once."""
+        """The forms of which none is beaten in size, both times and quality at once."""
         return tuple(c for c in self.candidates if c.on_front)
 
     def to_json(self) -> dict[str, Any]:

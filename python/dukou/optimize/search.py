@@ -1,8 +1,9 @@
 """The door of this stop: forms are made, judged, measured together; the best is chosen or none.
 
 Judged means: what a form may lose, at most, keeps within the budget. Measured means: through the
-`Measure` that is given, which serves it. A form is chosen only where it is smaller than the
-original *and* not slower (or faster and not larger, where latency is the objective).
+`Measure` that is given, which serves it, one request alone and requests in company. A form is chosen
+only where it is smaller than the original *and* not slower in either (or faster alone, not slower in
+company and not larger, where latency is the objective).
 """
 
 from __future__ import annotations
@@ -24,11 +25,15 @@ from dukou.optimize.table import list_passes, load_pass
 if TYPE_CHECKING:
     import numpy as np
 
+    from dukou.evaluate.intervals import Interval
+
     Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 _BATCH_ROWS = 256
 # Requests that are handed to the measure.
 _SAMPLES = 64
+# Of a calibration request: many, so that a pass is quick.
+_CALIBRATION_ROWS = 64
 
 
 def optimize_model(
@@ -39,6 +44,7 @@ def optimize_model(
     measure: Measure,
     budget: Budget | None = None,
     passes: Sequence[Pass] | None = None,
+    calibration: DataSet | None = None,
     task: str | None = None,
 ) -> Optimization:
     """Looks for a smaller or faster form of `model` that keeps its promises.
@@ -50,6 +56,8 @@ def optimize_model(
         measure: runs forms as they will be served; called once with all that are left.
         budget: what may be lost.
         passes: all registered ones where absent.
+        calibration: a few hundred rows that show what the model will be asked, none of those in
+            `data`: a form that is fitted to its judges is judged too well.
         task: `classification` or `regression`; the card's where absent.
 
     Raises:
@@ -60,7 +68,8 @@ def optimize_model(
     if not data.rows:
         raise InputError("data.empty", f"`{data.source}` has no rows to judge forms by")
     judge = make_judge(model, data, task or model.card.task or "classification", budget.confidence)
-    forms, refused = _make_forms(model, chosen_passes, Path(into), budget.max_candidates)
+    shown = calibration and _requests(model, calibration, _CALIBRATION_ROWS, calibration.rows)
+    forms, refused = _make_forms(model, chosen_passes, shown, Path(into), budget.max_candidates)
     candidates = [Candidate(model, (), model.size_bytes(), judge.quality)]
     candidates += [_judge(form, names, judge, data, budget) for form, names in forms]
     candidates = _measure(candidates, measure, data)
@@ -74,7 +83,11 @@ def optimize_model(
 
 
 def _make_forms(
-    model: Model, passes: Sequence[Pass], into: Path, most: int
+    model: Model,
+    passes: Sequence[Pass],
+    calibration: Sequence[Arrays] | None,
+    into: Path,
+    most: int,
 ) -> tuple[list[tuple[Model, tuple[str, ...]]], dict[str, str]]:
     """Every pass on the original and on every form of the passes before it."""
     forms: list[tuple[Model, tuple[str, ...]]] = []
@@ -88,7 +101,7 @@ def _make_forms(
                 break
             folder = into / "+".join((*names, step.name))
             folder.mkdir(parents=True, exist_ok=True)
-            form = step.apply(base, folder)
+            form = step.apply(base, folder, calibration)
             if form is None:
                 continue
             made_any = True
@@ -97,7 +110,8 @@ def _make_forms(
                 seen.add(digest)
                 forms.append((form, (*names, step.name)))
         if not made_any:
-            refused.setdefault(step.name, "finds nothing to do on this graph")
+            without = "" if calibration else ", and had no calibration rows"
+            refused.setdefault(step.name, f"finds nothing to do on this graph{without}")
     return forms, refused
 
 
@@ -138,7 +152,7 @@ def _measure(candidates: list[Candidate], measure: Measure, data: DataSet) -> li
     left = [c for c in candidates if c.verdict != "dropped"]
     if len(left) == 1:
         return candidates
-    samples = _requests(candidates[0].model, data)
+    samples = _requests(candidates[0].model, data, 1, _SAMPLES)
     measured = measure([c.model for c in left], samples)
     by_variant: dict[str, Measurement] = {
         c.model.variant: m for c, m in zip(left, measured, strict=True)
@@ -146,28 +160,29 @@ def _measure(candidates: list[Candidate], measure: Measure, data: DataSet) -> li
     return [dataclasses.replace(c, measurement=by_variant.get(c.model.variant)) for c in candidates]
 
 
-def _requests(model: Model, data: DataSet) -> list[Arrays]:
-    """Requests of one row (or of as many as the graph insists on)."""
+def _requests(model: Model, data: DataSet, rows: int, most: int) -> list[Arrays]:
+    """At most `most` requests of `rows` rows (or of as many as the graph insists on)."""
     from dukou.model.rows import fit_rows
 
     fixed = [s.shape[0] for s in model.signature.inputs if s.shape and isinstance(s.shape[0], int)]
-    step = int(fixed[0]) if fixed else 1
+    step = int(fixed[0]) if fixed else min(rows, data.rows)
     inputs = fit_rows(model.signature, data.features)
     return [
         {name: array[start : start + step] for name, array in inputs.items()}
-        for start in range(0, min(data.rows - step + 1, _SAMPLES * step), step)
+        for start in range(0, min(data.rows - step + 1, most * step), step)
     ]
 
 
 def _mark_front(candidates: list[Candidate], metric: str) -> list[Candidate]:
-    """Marks those that no other beats in one of size, latency, quality without losing in another."""
+    """Marks those that no other beats in one of size, times, quality without losing in another."""
     sign = 1 if metric == "rmse" else -1
 
-    def cost(candidate: Candidate) -> tuple[float, float, float]:
+    def cost(candidate: Candidate) -> tuple[float, ...]:
         assert candidate.measurement is not None  # noqa: S101 - filtered below
         return (
             candidate.measurement.size_bytes,
             candidate.measurement.latency_us.value,
+            candidate.measurement.busy_us.value,
             sign * candidate.quality,
         )
 
@@ -192,40 +207,49 @@ def _compare_cost(candidates: list[Candidate], budget: Budget) -> list[Candidate
     original = candidates[0].measurement
     compared = []
     for candidate in candidates:
-        mine = candidate.measurement
-        if candidate.verdict != "qualified" or mine is None or original is None:
-            compared.append(candidate)
-            continue
-        ours, theirs = mine.latency_us, original.latency_us
-        ratio = ours.value / theirs.value
-        # Slower: by more than a second run of the same differs, or beyond all doubt.
-        slower = ratio > 1 + budget.latency_slack or ours.low > theirs.high
-        faster = ours.high < theirs.low
-        smaller = mine.size_bytes < original.size_bytes
-        sizes = f"{mine.size_bytes} bytes against {original.size_bytes}"
-        times = (
-            f"{ours.value:.1f} µs [{ours.low:.1f}, {ours.high:.1f}] against "
-            f"{theirs.value:.1f} µs [{theirs.low:.1f}, {theirs.high:.1f}]"
-        )
-        if slower:
-            reason = f"is slower: {times}"
-        elif budget.objective == "size" and not smaller:
-            reason = f"is not smaller: {sizes}"
-        elif budget.objective == "latency" and not faster:
-            reason = f"is not faster beyond doubt: {times}"
-        elif budget.objective == "latency" and mine.size_bytes > original.size_bytes * 1.01:
-            reason = f"is larger: {sizes}"
-        else:
-            speed = "faster" if faster else "not slower"
-            compared.append(
-                dataclasses.replace(
-                    candidate,
-                    reason=f"{sizes}, {speed}: {times}; may lose up to {candidate.loss_bound:.4f}",
-                )
-            )
-            continue
-        compared.append(dataclasses.replace(candidate, verdict="dropped", reason=reason))
+        if candidate.verdict == "qualified" and candidate.measurement and original:
+            against, gains = _weigh(candidate.measurement, original, budget)
+            reason = against or f"{gains}; may lose up to {candidate.loss_bound:.4f}"
+            verdict = "dropped" if against else "qualified"
+            candidate = dataclasses.replace(candidate, verdict=verdict, reason=reason)
+        compared.append(candidate)
     return compared
+
+
+def _weigh(mine: Measurement, original: Measurement, budget: Budget) -> tuple[str, str]:
+    """What speaks against a form (nothing, where it qualifies), and how it compares, in words."""
+    smaller = mine.size_bytes < original.size_bytes
+    sizes = f"{mine.size_bytes} bytes against {original.size_bytes}"
+    alone = _say_times(mine.latency_us, original.latency_us)
+    company = _say_times(mine.busy_us, original.busy_us)
+    ride = "in company" + (", where it answers one by one" if not mine.batched else "")
+    faster = mine.latency_us.high < original.latency_us.low
+    gains = (
+        f"{sizes}, {'faster' if faster else 'not slower'} alone: {alone}, and {ride}: {company} a request"
+    )
+    if _is_slower(mine.latency_us, original.latency_us, budget):
+        return f"is slower alone: {alone}", gains
+    if _is_slower(mine.busy_us, original.busy_us, budget):
+        return f"is slower {ride}: {company} a request", gains
+    if budget.objective == "size" and not smaller:
+        return f"is not smaller: {sizes}", gains
+    if budget.objective == "latency" and not faster:
+        return f"is not faster beyond doubt: {alone}", gains
+    if budget.objective == "latency" and mine.size_bytes > original.size_bytes * 1.01:
+        return f"is larger: {sizes}", gains
+    return "", gains
+
+
+def _is_slower(ours: Interval, theirs: Interval, budget: Budget) -> bool:
+    """By more than a second run of the same differs, or beyond all doubt."""
+    return ours.value > theirs.value * (1 + budget.latency_slack) or ours.low > theirs.high
+
+
+def _say_times(ours: Interval, theirs: Interval) -> str:
+    return (
+        f"{ours.value:.1f} µs [{ours.low:.1f}, {ours.high:.1f}] against "
+        f"{theirs.value:.1f} µs [{theirs.low:.1f}, {theirs.high:.1f}]"
+    )
 
 
 def _choose(
@@ -243,9 +267,11 @@ def _choose(
         return [first, *candidates[1:]], summary
 
     def cost(candidate: Candidate) -> tuple[float, float]:
-        assert candidate.measurement is not None  # noqa: S101 - filtered above
-        both = (candidate.measurement.size_bytes, candidate.measurement.latency_us.value)
-        return both if budget.objective == "size" else (both[1], both[0])
+        measured = candidate.measurement
+        assert measured is not None  # noqa: S101 - filtered above
+        if budget.objective == "latency":
+            return measured.latency_us.value, measured.size_bytes
+        return measured.size_bytes, measured.busy_us.value
 
     best = min(left, key=cost)
     summary = f"`{best.model.variant}` is chosen: {best.reason}"

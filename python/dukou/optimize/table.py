@@ -11,6 +11,7 @@ GROUP = "dukou.passes"
 PASSES = {
     "simplify": "dukou.optimize.passes.simplify:SimplifyPass",
     "int8": "dukou.optimize.passes.int8:Int8Pass",
+    "int8-static": "dukou.optimize.passes.int8_static:Int8StaticPass",
 }
 
 

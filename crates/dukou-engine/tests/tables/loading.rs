@@ -23,6 +23,8 @@ fn rows_ride_together_only_where_it_was_proved() {
         ("identity_bytes", true),
         // A row's answer has something of its neighbours.
         ("rows_meet", false),
+        // Quantized as it runs: one scale for all rows of a batch.
+        ("digits_int8", false),
         // The rows of the output are not those of the input.
         ("takes_one_row", false),
         ("one_row_out", false),

@@ -6,6 +6,7 @@ the rows in its batch. The search looks for that and judges such a form row by r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from dukou.optimize.variant import finish_variant
 
 if TYPE_CHECKING:
     import onnx
+
+    from dukou.optimize.contract import Arrays
 
 _OPERATORS = ("MatMul", "Gemm")
 # Below this a weight saves less than the nodes around it cost.
@@ -30,7 +33,12 @@ class Int8Pass:
 
     name = "int8"
 
-    def apply(self, model: Model, into: Path) -> Model | None:
+    def apply(
+        self,
+        model: Model,
+        into: Path,
+        calibration: Sequence[Arrays] | None,  # noqa: ARG002 (the contract's)
+    ) -> Model | None:
         """The quantized graph; none where no matrix product has constant weights of some size."""
         import onnx
         import onnxruntime

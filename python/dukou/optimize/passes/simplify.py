@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,20 @@ from dukou.optimize.variant import finish_variant, save_graph
 if TYPE_CHECKING:
     import onnx
 
+    from dukou.optimize.contract import Arrays
+
 
 class SimplifyPass:
     """Simplifies by onnxslim, and leaves out what only people read."""
 
     name = "simplify"
 
-    def apply(self, model: Model, into: Path) -> Model | None:
+    def apply(
+        self,
+        model: Model,
+        into: Path,
+        calibration: Sequence[Arrays] | None,  # noqa: ARG002 (the contract's)
+    ) -> Model | None:
         """The slimmer graph; none where it is as it was."""
         import onnx
         import onnxslim
