@@ -10,7 +10,7 @@ from dukou.base.errors import InputError
 from dukou.base.ids import parse_model_name
 from dukou.lifecycle.project import FILE_NAME
 
-_FILES = (FILE_NAME, "train.py")
+_TRAINING = "train.py"
 
 
 def create_project(
@@ -34,10 +34,10 @@ def create_project(
     guess = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._") or "model"
     model = parse_model_name(name or guess)
     folder.mkdir(parents=True, exist_ok=True)
-    templates = resources.files("dukou.lifecycle") / "templates" / (example or "blank")
+    templates = resources.files("dukou.lifecycle") / "templates"
     written = []
-    for file in _FILES:
-        text = (templates / file).read_text(encoding="utf-8").replace("@name@", model)
+    for template, file in ((f"{example or 'blank'}.toml", FILE_NAME), (_TRAINING, _TRAINING)):
+        text = (templates / template).read_text(encoding="utf-8").replace("@name@", model)
         (folder / file).write_text(text, encoding="utf-8")
         written.append(folder / file)
     if example == "digits":

@@ -76,7 +76,7 @@ class EvaluateSection(_Section):
 class OptimizeSection(_Section):
     """`[optimize]`: which passes may try, and how much accuracy they may cost."""
 
-    passes: list[str] = Field(default_factory=lambda: ["simplify", "int8"])
+    passes: list[str] = Field(default_factory=lambda: ["simplify", "int8", "int8-static"])
     accuracy_budget: Annotated[float, Field(ge=0, lt=1)] = 0.01
 
 

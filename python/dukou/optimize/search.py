@@ -68,7 +68,7 @@ def optimize_model(
     if not data.rows:
         raise InputError("data.empty", f"`{data.source}` has no rows to judge forms by")
     judge = make_judge(model, data, task or model.card.task or "classification", budget.confidence)
-    shown = calibration and _requests(model, calibration, _CALIBRATION_ROWS, calibration.rows)
+    shown = _calibrate(model, calibration)
     forms, refused = _make_forms(model, chosen_passes, shown, Path(into), budget.max_candidates)
     candidates = [Candidate(model, (), model.size_bytes(), judge.quality)]
     candidates += [_judge(form, names, judge, data, budget) for form, names in forms]
@@ -113,6 +113,22 @@ def _make_forms(
             without = "" if calibration else ", and had no calibration rows"
             refused.setdefault(step.name, f"finds nothing to do on this graph{without}")
     return forms, refused
+
+
+def _calibrate(model: Model, data: DataSet | None) -> list[Arrays] | None:
+    """Requests of the rows that are whole: a number that is none has no place on a scale."""
+    import numpy as np
+
+    if data is None:
+        return None
+    whole = np.ones(data.rows, dtype=bool)
+    for column in data.features.values():
+        if column.dtype.kind == "f":
+            whole &= np.isfinite(column).reshape(data.rows, -1).all(axis=1)
+    whole_rows = np.flatnonzero(whole)
+    if not len(whole_rows):
+        return None
+    return _requests(model, data.take(whole_rows), _CALIBRATION_ROWS, data.rows) or None
 
 
 def _digest(model: Model) -> str:

@@ -99,6 +99,16 @@ def check_answers(step: Pass, folder: Path) -> None:
         expect(agreement >= _AGREEMENT, f"agrees on only {agreement:.0%} of the rows of {kind}")
 
 
+def check_without_calibration(step: Pass, folder: Path) -> None:
+    """Without calibration rows it makes a form that works, or says that it has nothing to do."""
+    for kind, model in _examples(folder):
+        into = folder / f"of-{kind}"
+        into.mkdir()
+        form = step.apply(model, into, None)
+        if form is not None:
+            expect_golden(form)
+
+
 def check_chains(step: Pass, folder: Path) -> None:
     """It takes its own form, and says nothing to do or makes another that works."""
     for kind, model in _examples(folder):
@@ -128,6 +138,7 @@ PASS_CHECKS: dict[str, Callable[[Pass, Path], None]] = {
     "keeps-the-original": check_keeps_the_original,
     "forms": check_forms,
     "answers": check_answers,
+    "without-calibration": check_without_calibration,
     "chains": check_chains,
     "repeats": check_repeats,
 }
@@ -135,13 +146,16 @@ PASS_CHECKS: dict[str, Callable[[Pass, Path], None]] = {
 
 def _apply(step: Pass, model: Model, into: Path) -> Model | None:
     into.mkdir()
-    return step.apply(model, into)
+    shown = _rows(seed=17)
+    step_rows = _ROWS // 4
+    calibration = [{"x": shown[i : i + step_rows]} for i in range(0, _ROWS, step_rows)]
+    return step.apply(model, into, calibration)
 
 
-def _rows() -> Array:
+def _rows(seed: int = 11) -> Array:
     import numpy as np
 
-    return np.random.default_rng(11).standard_normal((_ROWS, _WIDTH)).astype(np.float32)
+    return np.random.default_rng(seed).standard_normal((_ROWS, _WIDTH)).astype(np.float32)
 
 
 def _examples(folder: Path) -> list[tuple[str, Model]]:

@@ -106,8 +106,8 @@ class _Pass(Int8Pass):
     def __init__(self, change: Callable[[Model, Model], Model | None]) -> None:
         self._change = change
 
-    def apply(self, model: Model, into: Path) -> Model | None:
-        form = super().apply(model, into)
+    def apply(self, model: Model, into: Path, calibration: Any) -> Model | None:
+        form = super().apply(model, into, calibration)
         return self._change(model, form) if form is not None else None
 
 

@@ -24,7 +24,16 @@ def draw_confusion(labels: Sequence[Any], matrix: Sequence[Sequence[int]]) -> st
     axes.imshow(off, cmap="Oranges", vmin=0, vmax=max(1.0, off.max()))
     for row, column in np.ndindex(*counts.shape):
         if counts[row, column]:
-            axes.text(column, row, f"{int(counts[row, column])}", ha="center", va="center", size=8)
+            dark = off[row, column] > off.max() / 2
+            axes.text(
+                column,
+                row,
+                f"{int(counts[row, column])}",
+                ha="center",
+                va="center",
+                size=8,
+                color="white" if dark else "black",
+            )
     axes.set_xticks(range(len(labels)), [str(x) for x in labels])
     axes.set_yticks(range(len(labels)), [str(x) for x in labels])
     axes.set_xlabel("predicted")

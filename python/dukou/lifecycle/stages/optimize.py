@@ -6,14 +6,22 @@ import platform
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dukou.base.errors import InputError
 from dukou.lifecycle.keep import save_model
 from dukou.lifecycle.measure import EngineMeasure
+from dukou.lifecycle.runner import digest_of
 from dukou.lifecycle.stage import Line
 from dukou.lifecycle.stages.convert import load_converted
+from dukou.lifecycle.stages.data import TRAIN
 from dukou.lifecycle.stages.evaluate import load_held_out
+from dukou.serve.find import find_engine
+
+if TYPE_CHECKING:
+    from dukou.evaluate.data import DataSet
+
+CALIBRATION_ROWS = 512
 
 
 class OptimizeStage:
@@ -21,14 +29,18 @@ class OptimizeStage:
 
     name = "optimize"
     needs = ("convert", "data", "gates")
-    revision = 1
+    revision = 2
     cached = True
 
     def depends(self, line: Line) -> Mapping[str, Any]:
-        """`[optimize]`, and what a measurement holds for: this runtime on this kind of machine."""
+        """`[optimize]`, what makes the forms, and what a measurement holds for: this engine and
+        runtime on this kind of machine. The training rows are the data stage's, which it needs.
+        """
         return {
             "optimize": line.project.optimize.model_dump(),
-            "runtime": metadata.version("onnxruntime"),
+            "calibration": {"rows": CALIBRATION_ROWS, "seed": line.project.data.seed},
+            "packages": {name: metadata.version(name) for name in ("onnxruntime", "onnx", "onnxslim")},
+            "engine": digest_of([find_engine()]),
             "machine": [platform.machine(), _processor()],
         }
 
@@ -54,6 +66,7 @@ class OptimizeStage:
             measure=EngineMeasure(),
             budget=Budget(accuracy_loss=wanted.accuracy_budget),
             passes=[load_pass(name) for name in wanted.passes],
+            calibration=load_calibration(line),
             task=line.project.model.task,
         )
         save_model(found.chosen, into / "chosen")
@@ -62,6 +75,18 @@ class OptimizeStage:
     def summary(self, facts: Mapping[str, Any]) -> str:
         """One line."""
         return str(facts["summary"])
+
+
+def load_calibration(line: Line) -> DataSet:
+    """Some of the rows that the training saw: what the model will be asked, and none that judges."""
+    import numpy as np
+
+    from dukou.evaluate.data import load_table
+
+    data = load_table(line.folder("data") / TRAIN).split_target(line.project.data.target)
+    chance = np.random.default_rng(line.project.data.seed)
+    chosen = chance.permutation(data.rows)[:CALIBRATION_ROWS]
+    return data.take(np.sort(chosen))
 
 
 def _processor() -> str:
