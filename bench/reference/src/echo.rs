@@ -32,9 +32,7 @@ pub fn serve(listener: TcpListener, answer: Bytes, threads: usize) -> io::Result
         .map(|_| {
             let (sender, receiver) = mpsc::channel(HAND_OVER);
             let answer = answer.clone();
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_io()
-                .build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
             thread::spawn(move || {
                 tokio::task::LocalSet::new().block_on(&runtime, lane(receiver, answer));
             });
@@ -65,9 +63,7 @@ async fn connection(stream: TcpStream, answer: Bytes) -> Result<(), Box<dyn std:
     stream.set_nodelay(true)?;
     let stream = tokio::net::TcpStream::from_std(stream)?;
     let service = service_fn(move |request| reply(request, answer.clone()));
-    http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
-        .await?;
+    http1::Builder::new().serve_connection(TokioIo::new(stream), service).await?;
     Ok(())
 }
 
@@ -78,8 +74,6 @@ async fn reply(
     let mut body = request.into_body();
     while let Some(Ok(_)) = body.frame().await {}
     let mut response = Response::new(Full::new(answer));
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }

@@ -14,9 +14,7 @@ impl Flags {
                 .strip_prefix("--")
                 .filter(|name| known.contains(name))
                 .ok_or_else(|| format!("`{word}` is not one of --{}", known.join(", --")))?;
-            let value = words
-                .next()
-                .ok_or_else(|| format!("`{word}` needs a value"))?;
+            let value = words.next().ok_or_else(|| format!("`{word}` needs a value"))?;
             values.insert(name.to_owned(), value);
         }
         Ok(Self(values))
@@ -24,17 +22,13 @@ impl Flags {
 
     /// The value of `name`, or an error that names it.
     pub fn required(&self, name: &str) -> Result<&str, String> {
-        self.0
-            .get(name)
-            .map(String::as_str)
-            .ok_or_else(|| format!("`--{name}` is missing"))
+        self.0.get(name).map(String::as_str).ok_or_else(|| format!("`--{name}` is missing"))
     }
 
     /// The value of `name` as a number, or `default` where it was not given.
     pub fn number(&self, name: &str, default: usize) -> Result<usize, String> {
         self.0.get(name).map_or(Ok(default), |text| {
-            text.parse()
-                .map_err(|_| format!("`--{name} {text}` is not a whole number"))
+            text.parse().map_err(|_| format!("`--{name} {text}` is not a whole number"))
         })
     }
 

@@ -90,13 +90,7 @@ impl Server {
             sessions.push(Mutex::new(session));
         }
         let path = format!("/v2/models/{name}/infer");
-        Ok(Self {
-            name,
-            path,
-            output,
-            sessions,
-            next: AtomicUsize::new(0),
-        })
+        Ok(Self { name, path, output, sessions, next: AtomicUsize::new(0) })
     }
 
     /// The session of the calling thread.
@@ -119,26 +113,14 @@ impl Server {
         }
         let tensor = TensorRef::from_array_view((input.shape.clone(), &input.data[..]))
             .map_err(|e| e.to_string())?;
-        let mut session = self
-            .session()
-            .lock()
-            .map_err(|_| "a run has panicked".to_owned())?;
-        let outputs = session
-            .run(ort::inputs![tensor])
-            .map_err(|e| e.to_string())?;
-        let (shape, data) = outputs[0]
-            .try_extract_tensor::<f32>()
-            .map_err(|e| e.to_string())?;
+        let mut session = self.session().lock().map_err(|_| "a run has panicked".to_owned())?;
+        let outputs = session.run(ort::inputs![tensor]).map_err(|e| e.to_string())?;
+        let (shape, data) = outputs[0].try_extract_tensor::<f32>().map_err(|e| e.to_string())?;
         let response = InferResponse {
             model_name: &self.name,
             model_version: "1",
             id: request.id,
-            outputs: [OutputTensor {
-                name: &self.output,
-                datatype: "FP32",
-                shape,
-                data,
-            }],
+            outputs: [OutputTensor { name: &self.output, datatype: "FP32", shape, data }],
         };
         serde_json::to_vec(&response).map_err(|e| e.to_string())
     }
@@ -150,27 +132,20 @@ impl Server {
         let known = request.uri().path() == self.path;
         let answer = match request.into_body().collect().await {
             _ if !known => Err((StatusCode::NOT_FOUND, "no such path".to_owned())),
-            Ok(body) => self
-                .infer(&body.to_bytes())
-                .map_err(|text| (StatusCode::BAD_REQUEST, text)),
+            Ok(body) => {
+                self.infer(&body.to_bytes()).map_err(|text| (StatusCode::BAD_REQUEST, text))
+            }
             Err(error) => Err((StatusCode::BAD_REQUEST, error.to_string())),
         };
         let (status, body) = answer.map_or_else(
             |(status, text)| {
-                (
-                    status,
-                    serde_json::json!({ "error": text })
-                        .to_string()
-                        .into_bytes(),
-                )
+                (status, serde_json::json!({ "error": text }).to_string().into_bytes())
             },
             |body| (StatusCode::OK, body),
         );
         let mut response = Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() = status;
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Ok(response)
     }
 }
@@ -212,9 +187,7 @@ async fn accept(
         tokio::spawn(async move {
             let service = service_fn(move |request| Arc::clone(&server).reply(request));
             // A client that went away is its own affair.
-            let _ = http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }

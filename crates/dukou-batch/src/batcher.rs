@@ -44,11 +44,7 @@ pub enum Mode {
 impl Mode {
     /// The mode for a version whose run was measured, on an engine with this many worker threads.
     pub fn for_run(run: Duration, workers: usize) -> Self {
-        if run <= INLINE_LIMIT {
-            Self::Inline { lanes: workers }
-        } else {
-            Self::Pooled
-        }
+        if run <= INLINE_LIMIT { Self::Inline { lanes: workers } } else { Self::Pooled }
     }
 }
 
@@ -193,20 +189,13 @@ impl Batcher {
         }
         let (reply, hear) = oneshot::channel();
         let cancel = request.cancel.clone();
-        let asker = Asker {
-            reply,
-            account,
-            arrived: core.clock.now(),
-        };
+        let asker = Asker { reply, account, arrived: core.clock.now() };
         let ticket = Ticket::new(request, asker, core.batchable);
         match &self.0.way {
             Way::Inline(lanes) => lanes.push(ticket),
             Way::Pooled(pool) => pool.push(ticket),
         }
-        Answer {
-            hear: Heard::Waiting(hear),
-            cancel,
-        }
+        Answer { hear: Heard::Waiting(hear), cancel }
     }
 
     /// Puts other caps in place, for requests from now on.
@@ -276,11 +265,8 @@ impl Core {
     /// What an idle instance should do now. Tells those whose turn came too late.
     pub(crate) fn next(&self, queue: &mut Queue) -> Next {
         let settings = *self.settings.lock();
-        let caps = Caps {
-            rows: settings.max_rows,
-            bytes: settings.max_bytes,
-            delay: settings.delay,
-        };
+        let caps =
+            Caps { rows: settings.max_rows, bytes: settings.max_bytes, delay: settings.delay };
         let mut gone = Vec::new();
         let next = queue.next(self.clock.now(), caps, &mut gone);
         if let Next::Run(tickets) = &next {
@@ -293,13 +279,9 @@ impl Core {
     /// Runs these on an instance: `preferred`, or another that is idle, or `preferred` once it is.
     pub(crate) fn run(&self, preferred: usize, tickets: Vec<Ticket>) {
         let count = self.instances.len();
-        let idle = (0..count)
-            .map(|offset| (preferred + offset) % count)
-            .find_map(|instance| {
-                self.instances[instance]
-                    .try_lock()
-                    .map(|guard| (instance, guard))
-            });
+        let idle = (0..count).map(|offset| (preferred + offset) % count).find_map(|instance| {
+            self.instances[instance].try_lock().map(|guard| (instance, guard))
+        });
         let preferred = preferred % count;
         let (instance, _held) =
             idle.unwrap_or_else(|| (preferred, self.instances[preferred].lock()));
@@ -328,10 +310,7 @@ impl Core {
     pub(crate) fn drop_unrun(&self, request: InferRequest, asker: Asker) {
         let failure = if request.cancel.is_cancelled() || asker.reply.is_closed() {
             self.counts.cancelled.fetch_add(1, Relaxed);
-            Failure::new(
-                ErrorCode::ServerCancelled,
-                "the asker went away before the work began",
-            )
+            Failure::new(ErrorCode::ServerCancelled, "the asker went away before the work began")
         } else {
             self.counts.expired.fetch_add(1, Relaxed);
             Failure::new(
@@ -359,10 +338,7 @@ enum Heard {
 
 impl Answer {
     fn refused(failure: Failure) -> Self {
-        Self {
-            hear: Heard::Refused(failure),
-            cancel: CancelFlag::default(),
-        }
+        Self { hear: Heard::Refused(failure), cancel: CancelFlag::default() }
     }
 }
 
@@ -393,10 +369,7 @@ impl Drop for Answer {
 }
 
 fn ended() -> Failure {
-    Failure::new(
-        ErrorCode::ServerDraining,
-        "the server ended before the request ran",
-    )
+    Failure::new(ErrorCode::ServerDraining, "the server ended before the request ran")
 }
 
 pub use crate::inline::enter_lane;

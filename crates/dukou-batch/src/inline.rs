@@ -49,10 +49,7 @@ struct Inside {
 
 impl Lanes {
     pub(crate) fn new(core: Arc<Core>, lanes: usize) -> Self {
-        Self {
-            core,
-            lanes: (0..lanes.max(1)).map(|_| Lane::default()).collect(),
-        }
+        Self { core, lanes: (0..lanes.max(1)).map(|_| Lane::default()).collect() }
     }
 
     /// Queues on the calling thread's lane.
@@ -66,10 +63,7 @@ impl Lanes {
         }
         if !std::mem::replace(&mut inside.draining, true) {
             drop(inside);
-            tokio::spawn(drain(Drain {
-                lanes: Arc::clone(self),
-                number,
-            }));
+            tokio::spawn(drain(Drain { lanes: Arc::clone(self), number }));
         }
     }
 

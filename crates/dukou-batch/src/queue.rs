@@ -42,13 +42,7 @@ impl Ticket {
         let rows = request.rows();
         let agree = request.inputs.iter().all(|input| input.rows() == rows);
         let bytes = request.size();
-        Self {
-            request,
-            asker,
-            rows,
-            bytes,
-            rides: batchable && agree,
-        }
+        Self { request, asker, rows, bytes, rides: batchable && agree }
     }
 
     /// Smaller runs earlier.
@@ -67,9 +61,7 @@ impl Ticket {
 
     /// Whether its answer would come too late.
     pub(crate) fn expired(&self, now: Instant) -> bool {
-        self.request
-            .deadline
-            .is_some_and(|deadline| deadline <= now)
+        self.request.deadline.is_some_and(|deadline| deadline <= now)
     }
 
     /// Whether both can be laid one after the other and answered from one run.
@@ -149,10 +141,8 @@ impl Queue {
                 }
                 continue;
             };
-            let (more_rows, more_bytes) = (
-                rows.saturating_add(ticket.rows),
-                bytes.saturating_add(ticket.bytes),
-            );
+            let (more_rows, more_bytes) =
+                (rows.saturating_add(ticket.rows), bytes.saturating_add(ticket.bytes));
             if more_rows <= caps.rows && more_bytes <= caps.bytes && first.rides_with(&ticket) {
                 (rows, bytes) = (more_rows, more_bytes);
                 chosen.push(ticket);
@@ -169,11 +159,7 @@ impl Queue {
         while let Some(ticket) = self.skipped.pop() {
             self.waiting.push_front(ticket);
         }
-        if chosen.is_empty() {
-            Next::Empty
-        } else {
-            Next::Run(chosen)
-        }
+        if chosen.is_empty() { Next::Empty } else { Next::Run(chosen) }
     }
 
     /// Removes what is not worth running any more, wherever it stands.
@@ -201,10 +187,7 @@ impl Queue {
             rows = rows.saturating_add(ticket.rows);
             bytes = bytes.saturating_add(ticket.bytes);
             let end = ticket.asker.arrived + caps.delay;
-            let affordable = ticket
-                .request
-                .deadline
-                .is_none_or(|deadline| end < deadline);
+            let affordable = ticket.request.deadline.is_none_or(|deadline| end < deadline);
             if rows >= caps.rows || bytes >= caps.bytes || !ticket.rides || !affordable {
                 return None;
             }

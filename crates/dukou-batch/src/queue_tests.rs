@@ -23,22 +23,13 @@ impl Bench {
     fn new(rows: usize, bytes: usize, delay_ms: u64) -> Self {
         let delay = Duration::from_millis(delay_ms);
         let caps = Caps { rows, bytes, delay };
-        Self {
-            queue: Queue::default(),
-            time: ManualTime::default(),
-            caps,
-            ears: Vec::new(),
-        }
+        Self { queue: Queue::default(), time: ManualTime::default(), caps, ears: Vec::new() }
     }
 
     fn push(&mut self, request: InferRequest) {
         let (reply, hear) = oneshot::channel();
         self.ears.push(hear);
-        let asker = Asker {
-            reply,
-            account: Arc::new(Nobody),
-            arrived: self.time.now(),
-        };
+        let asker = Asker { reply, account: Arc::new(Nobody), arrived: self.time.now() };
         self.queue.push(Ticket::new(request, asker, true));
     }
 
@@ -89,9 +80,7 @@ fn only_equals_ride_together() {
     other_outputs.outputs = dukou_types::Requested::Only(smallvec::smallvec![0]);
     bench.push(other_outputs);
     let mut other_parameters = request(5, 1, 4, 0.0);
-    other_parameters
-        .parameters
-        .push(("temperature".into(), dukou_types::Param::Int(1)));
+    other_parameters.parameters.push(("temperature".into(), dukou_types::Param::Int(1)));
     bench.push(other_parameters);
     assert_eq!(bench.runs(), [vec![1, 3], vec![2], vec![4], vec![5]]);
 }
@@ -174,11 +163,7 @@ fn a_delay_waits_for_the_eldest_a_full_run_or_a_deadline() {
     bench.push(request(2, 1, 1, 0.0));
     assert_eq!(bench.next().0, None);
     bench.time.pass(Duration::from_millis(4));
-    assert_eq!(
-        bench.next().0,
-        Some(vec![1, 2]),
-        "the eldest has waited for its delay"
-    );
+    assert_eq!(bench.next().0, Some(vec![1, 2]), "the eldest has waited for its delay");
 
     bench.push(request(3, 2, 1, 0.0));
     bench.push(request(4, 2, 1, 0.0));
@@ -187,11 +172,7 @@ fn a_delay_waits_for_the_eldest_a_full_run_or_a_deadline() {
     let mut hurried = request(5, 1, 1, 0.0);
     hurried.deadline = Some(bench.time.now() + Duration::from_millis(5));
     bench.push(hurried);
-    assert_eq!(
-        bench.next().0,
-        Some(vec![5]),
-        "its deadline is before the delay's end"
-    );
+    assert_eq!(bench.next().0, Some(vec![5]), "its deadline is before the delay's end");
 }
 
 #[test]

@@ -50,16 +50,12 @@ impl Sink for Answers {
 /// that it failed for are tried once more, each alone, after the others have their answers.
 pub(crate) fn run(core: &Core, instance: usize, tickets: Vec<Ticket>) {
     let several = tickets.len() > 1;
-    let (requests, askers): (Vec<_>, Vec<_>) = tickets
-        .into_iter()
-        .map(|ticket| (ticket.request, ticket.asker))
-        .unzip();
+    let (requests, askers): (Vec<_>, Vec<_>) =
+        tickets.into_iter().map(|ticket| (ticket.request, ticket.asker)).unzip();
     let again = run_once(core, instance, requests, askers, several);
     for (request, asker) in again {
         let gone = request.cancel.is_cancelled() || asker.reply.is_closed();
-        let late = request
-            .deadline
-            .is_some_and(|deadline| deadline <= core.clock.now());
+        let late = request.deadline.is_some_and(|deadline| deadline <= core.clock.now());
         if gone || late {
             core.drop_unrun(request, asker);
         } else {
@@ -83,9 +79,8 @@ fn run_once(
     answers.0.resize_with(riders, Slot::default);
 
     let started = core.clock.now();
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        core.execute.run(instance, batch, &mut answers)
-    }));
+    let outcome =
+        catch_unwind(AssertUnwindSafe(|| core.execute.run(instance, batch, &mut answers)));
     let compute = core.clock.now().saturating_duration_since(started);
     if let Some(first) = askers.first() {
         first.account.ran(rows, compute);
@@ -105,16 +100,7 @@ fn run_once(
                     give_back(core.execute.as_ref(), request);
                 }
                 let queue = started.saturating_duration_since(asker.arrived);
-                tell(
-                    asker,
-                    answer,
-                    Ride {
-                        queue,
-                        compute,
-                        rows,
-                        requests: riders,
-                    },
-                );
+                tell(asker, answer, Ride { queue, compute, rows, requests: riders });
             }
         }
     }
@@ -142,19 +128,12 @@ fn broken(payload: &(dyn Any + Send)) -> Failure {
         .copied()
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message");
-    Failure::new(
-        ErrorCode::EngineInternal,
-        "the backend failed while it ran this request",
-    )
-    .with_detail(format!("the backend panicked: {words}"))
+    Failure::new(ErrorCode::EngineInternal, "the backend failed while it ran this request")
+        .with_detail(format!("the backend panicked: {words}"))
 }
 
 impl Ride {
     /// A ride of a request that was answered without one, as from a cache.
-    pub const NONE: Self = Self {
-        queue: Duration::ZERO,
-        compute: Duration::ZERO,
-        rows: 0,
-        requests: 0,
-    };
+    pub const NONE: Self =
+        Self { queue: Duration::ZERO, compute: Duration::ZERO, rows: 0, requests: 0 };
 }

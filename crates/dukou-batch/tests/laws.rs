@@ -52,16 +52,8 @@ fn asks() -> impl Strategy<Value = Asks> {
         1 => Just(1004.0),
         1 => Just(1005.0),
     ];
-    (
-        1_usize..12,
-        1_usize..3,
-        value,
-        0_u32..4,
-        0_u8..8,
-        0_u8..8,
-        0_u8..4,
-    )
-        .prop_map(|(rows, width, value, priority, leaves, late, after)| Asks {
+    (1_usize..12, 1_usize..3, value, 0_u32..4, 0_u8..8, 0_u8..8, 0_u8..4).prop_map(
+        |(rows, width, value, priority, leaves, late, after)| Asks {
             rows,
             width,
             value,
@@ -69,7 +61,8 @@ fn asks() -> impl Strategy<Value = Asks> {
             leaves: leaves == 0,
             late: late == 0,
             after,
-        })
+        },
+    )
 }
 
 #[derive(Default)]
@@ -86,12 +79,7 @@ const MAX_BYTES: usize = 96;
 
 fn check(all: &[Asks], mode: Mode, instances: usize, delay: Duration) {
     let fake = Arc::new(Fake::new(signature(true), instances).doing(deed));
-    let settings = Settings {
-        max_rows: MAX_ROWS,
-        max_bytes: MAX_BYTES,
-        delay,
-        queue: usize::MAX,
-    };
+    let settings = Settings { max_rows: MAX_ROWS, max_bytes: MAX_BYTES, delay, queue: usize::MAX };
     let backend = Arc::clone(&fake) as Arc<dyn dukou_exec::Execute>;
     let batcher = Batcher::new(backend, Arc::new(SystemClock), true, mode, settings).unwrap();
     let runs = Arc::new(Runs::default());
@@ -137,52 +125,31 @@ fn check(all: &[Asks], mode: Mode, instances: usize, delay: Duration) {
             "over the caps: {run:?}"
         );
         let widths = |id: &u64| all[usize::try_from(*id).unwrap()].width;
-        assert!(
-            run.ids.iter().all(|id| widths(id) == widths(&run.ids[0])),
-            "unlike: {run:?}"
-        );
+        assert!(run.ids.iter().all(|id| widths(id) == widths(&run.ids[0])), "unlike: {run:?}");
     }
     for (id, (asks, heard)) in all.iter().zip(&heard).enumerate() {
-        let times = seen
-            .iter()
-            .filter(|run| run.ids.contains(&(id as u64)))
-            .count();
+        let times = seen.iter().filter(|run| run.ids.contains(&(id as u64))).count();
         assert!(times <= 2, "request {id} ran {times} times");
         let Some(reply) = heard else { continue };
         if asks.late {
             let code = reply.as_ref().map(|_| ()).map_err(|failure| failure.code);
-            assert_eq!(
-                (code, times),
-                (Err(ErrorCode::LimitsDeadline), 0),
-                "request {id} was late"
-            );
+            assert_eq!((code, times), (Err(ErrorCode::LimitsDeadline), 0), "request {id} was late");
             continue;
         }
         let neighbours = |deed_of: Deed| {
-            seen.iter()
-                .filter(|run| run.ids.contains(&(id as u64)))
-                .any(|run| {
-                    run.ids
-                        .iter()
-                        .any(|n| deed(all[usize::try_from(*n).unwrap()].value) == deed_of)
-                })
+            seen.iter().filter(|run| run.ids.contains(&(id as u64))).any(|run| {
+                run.ids.iter().any(|n| deed(all[usize::try_from(*n).unwrap()].value) == deed_of)
+            })
         };
         match (deed(asks.value), reply) {
             (Deed::Answer, Ok((response, ride))) => {
                 let expected = vec![2.0 * asks.value; asks.rows * asks.width];
-                assert_eq!(
-                    values(response),
-                    Some(expected),
-                    "request {id} heard another's answer"
-                );
+                assert_eq!(values(response), Some(expected), "request {id} heard another's answer");
                 let rode = |run: &dukou_testkit::Seen| {
                     run.ids.contains(&(id as u64))
                         && (run.rows, run.ids.len()) == (ride.rows, ride.requests)
                 };
-                assert!(
-                    seen.iter().any(rode),
-                    "request {id} did not ride as it says: {ride:?}"
-                );
+                assert!(seen.iter().any(rode), "request {id} did not ride as it says: {ride:?}");
             }
             // A panic takes its batch with it, and nothing else.
             (_, Err(failure)) if neighbours(Deed::Panic) => {
@@ -193,22 +160,14 @@ fn check(all: &[Asks], mode: Mode, instances: usize, delay: Duration) {
                 assert_eq!(failure.code, ErrorCode::RequestRejectedByModel);
             }
             (Deed::Twice, Err(failure)) => assert_eq!(failure.code, ErrorCode::WireUnsupported),
-            (deed, reply) => panic!(
-                "request {id} ({deed:?}, {}) heard {reply:?}",
-                asks.value >= HARM
-            ),
+            (deed, reply) => {
+                panic!("request {id} ({deed:?}, {}) heard {reply:?}", asks.value >= HARM)
+            }
         }
     }
-    assert!(
-        runs.0.load(Ordering::Acquire) <= seen.len(),
-        "a run was counted twice"
-    );
+    assert!(runs.0.load(Ordering::Acquire) <= seen.len(), "a run was counted twice");
     if mode != Mode::Pooled {
-        assert_eq!(
-            runs.0.load(Ordering::Acquire),
-            seen.len(),
-            "every run is counted once"
-        );
+        assert_eq!(runs.0.load(Ordering::Acquire), seen.len(), "every run is counted once");
     }
 }
 

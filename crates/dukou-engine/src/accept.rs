@@ -47,9 +47,7 @@ pub struct Arrival {
 /// # Errors
 /// The system gives no event loop.
 pub fn run(listeners: Vec<Listener>, workers: &Workers, engine: &Arc<Engine>) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut doors = tokio::task::JoinSet::new();
         for Listener { name, socket } in listeners {
@@ -84,14 +82,9 @@ async fn accept(listener: TcpListener, name: Arc<str>, workers: Workers, engine:
             .serving
             .load()
             .as_ref()
-            .map_or(CONNECTIONS_BEFORE_A_TABLE, |serving| {
-                serving.limits.connections
-            });
-        let refused = if workers.open() >= limit {
-            Some(stream)
-        } else {
-            hand_over(stream, &name, &workers)
-        };
+            .map_or(CONNECTIONS_BEFORE_A_TABLE, |serving| serving.limits.connections);
+        let refused =
+            if workers.open() >= limit { Some(stream) } else { hand_over(stream, &name, &workers) };
         if let Some(stream) = refused {
             refuse(stream, limit, &refusals, &engine);
         }
@@ -102,10 +95,7 @@ async fn accept(listener: TcpListener, name: Arc<str>, workers: Workers, engine:
 fn hand_over(stream: TcpStream, listener: &Arc<str>, workers: &Workers) -> Option<TcpStream> {
     // The socket moves to another thread's event loop. One that breaks on the way had nothing to lose.
     let socket = stream.into_std().ok()?;
-    let arrival = Arrival {
-        socket,
-        listener: Arc::clone(listener),
-    };
+    let arrival = Arrival { socket, listener: Arc::clone(listener) };
     let arrival = workers.hand_over(arrival).err()?;
     TcpStream::from_std(arrival.socket).ok()
 }
@@ -138,8 +128,5 @@ async fn tell(mut stream: TcpStream, text: Vec<u8>) -> io::Result<()> {
 
 fn is_the_peer_s(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
-    )
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }

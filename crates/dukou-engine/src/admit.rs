@@ -45,15 +45,9 @@ pub fn admit<'s>(serving: &'s Serving, name: &ModelName) -> Result<(&'s Model, P
 /// # Errors
 /// `request.unknown-model`.
 pub fn find<'s>(serving: &'s Serving, name: &ModelName) -> Result<&'s Model, Failure> {
-    serving
-        .model(name.as_str())
-        .map(Arc::as_ref)
-        .ok_or_else(|| {
-            Failure::new(
-                ErrorCode::RequestUnknownModel,
-                format!("no model `{name}` is served"),
-            )
-        })
+    serving.model(name.as_str()).map(Arc::as_ref).ok_or_else(|| {
+        Failure::new(ErrorCode::RequestUnknownModel, format!("no model `{name}` is served"))
+    })
 }
 
 fn take(taken: &Arc<AtomicUsize>, limit: usize) -> Option<Place> {

@@ -98,14 +98,10 @@ impl Arguments {
 
 fn count(text: &OsString) -> Result<usize, Misunderstood> {
     let number = text.to_str().and_then(|text| text.parse().ok());
-    number
-        .filter(|number| (1..=MAX_THREADS).contains(number))
-        .ok_or_else(|| {
-            let text = text.to_string_lossy();
-            Misunderstood(format!(
-                "`--threads` is `{text}`, and may be from 1 to {MAX_THREADS}"
-            ))
-        })
+    number.filter(|number| (1..=MAX_THREADS).contains(number)).ok_or_else(|| {
+        let text = text.to_string_lossy();
+        Misunderstood(format!("`--threads` is `{text}`, and may be from 1 to {MAX_THREADS}"))
+    })
 }
 
 #[cfg(test)]
@@ -128,9 +124,7 @@ mod tests {
         };
         assert_eq!(parse(line), Ok(Arguments::Serve(serve)));
         assert_eq!(parse("--hello"), Ok(Arguments::Hello { runtime: None }));
-        let Ok(Arguments::Serve(serve)) = parse("--socket s --state-dir d") else {
-            panic!()
-        };
+        let Ok(Arguments::Serve(serve)) = parse("--socket s --state-dir d") else { panic!() };
         assert!(serve.threads >= 1);
     }
 

@@ -40,9 +40,7 @@ pub fn authenticate(
     }
     if let Some(origin) = headers.get(ORIGIN) {
         let origin = text(origin).unwrap_or("(not text)");
-        let same = ["http://", "https://"]
-            .iter()
-            .find_map(|scheme| origin.strip_prefix(scheme));
+        let same = ["http://", "https://"].iter().find_map(|scheme| origin.strip_prefix(scheme));
         if same.is_none() || same != authority {
             return Err(foreign_origin(origin, authority.unwrap_or("(no host)")));
         }
@@ -53,19 +51,14 @@ pub fn authenticate(
 /// Whether an authority names this machine's loopback, or a host that the table allows, at any port.
 fn is_ours(authority: &str, hosts: &[Box<str>]) -> bool {
     let host = without_port(authority);
-    if let Some(inside) = host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
+    if let Some(inside) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         return inside.parse::<Ipv6Addr>().is_ok_and(|address| {
             address.is_loopback() || address.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback())
         });
     }
     host.eq_ignore_ascii_case("localhost")
         || (host.starts_with("127.")
-            && host
-                .parse::<Ipv4Addr>()
-                .is_ok_and(|address| address.is_loopback()))
+            && host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback()))
         || hosts.iter().any(|ours| host.eq_ignore_ascii_case(ours))
 }
 
@@ -98,10 +91,7 @@ fn foreign_origin(origin: &str, host: &str) -> Failure {
 
 /// As much of what came as a sentence can hold.
 fn shown(text: &str) -> String {
-    text.chars()
-        .filter(|c| !c.is_control() && *c != '`')
-        .take(64)
-        .collect()
+    text.chars().filter(|c| !c.is_control() && *c != '`').take(64).collect()
 }
 
 #[cfg(test)]
@@ -138,11 +128,7 @@ mod tests {
             "[::ffff:127.0.0.1]:80",
         ];
         for name in names {
-            assert_eq!(
-                ask(Some(name), None, &[]),
-                Ok(Principal::Loopback),
-                "{name}"
-            );
+            assert_eq!(ask(Some(name), None, &[]), Ok(Principal::Loopback), "{name}");
         }
         assert_eq!(ask(None, None, &[]), Ok(Principal::Loopback));
         assert_eq!(
@@ -167,11 +153,7 @@ mod tests {
             "0.0.0.0",
         ];
         for name in names {
-            assert_eq!(
-                ask(Some(name), None, &[]),
-                Err(ErrorCode::AccessForeignHost),
-                "{name}"
-            );
+            assert_eq!(ask(Some(name), None, &[]), Err(ErrorCode::AccessForeignHost), "{name}");
         }
     }
 
@@ -179,20 +161,12 @@ mod tests {
     fn only_the_same_origin() {
         let host = Some("127.0.0.1:8080");
         assert!(ask(host, Some("http://127.0.0.1:8080"), &[]).is_ok());
-        for origin in [
-            "http://127.0.0.1:3000",
-            "https://example.com",
-            "null",
-            "127.0.0.1:8080",
-            "",
-        ] {
+        for origin in ["http://127.0.0.1:3000", "https://example.com", "null", "127.0.0.1:8080", ""]
+        {
             let refused = Err(ErrorCode::AccessForeignOrigin);
             assert_eq!(ask(host, Some(origin), &[]), refused, "{origin}");
         }
-        assert_eq!(
-            ask(None, Some("http://x"), &[]),
-            Err(ErrorCode::AccessForeignOrigin)
-        );
+        assert_eq!(ask(None, Some("http://x"), &[]), Err(ErrorCode::AccessForeignOrigin));
     }
 
     #[test]

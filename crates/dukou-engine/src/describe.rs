@@ -34,10 +34,7 @@ pub fn describe(
         Target::ServerMetadata => v2::encode_server_metadata(env!("CARGO_PKG_VERSION")),
         Target::Metrics => {
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-            return Ok((
-                kind,
-                Rope::from(bytes::Bytes::from(metrics::render(engine))),
-            ));
+            return Ok((kind, Rope::from(bytes::Bytes::from(metrics::render(engine)))));
         }
         Target::ModelList if path == "/" => welcome(serving),
         Target::ModelList => {
@@ -59,11 +56,8 @@ pub fn describe(
                 Selector::Default => model.draw(0),
                 named => route(model, named, RequestId(0))?,
             };
-            let versions: Vec<&str> = model
-                .versions
-                .iter()
-                .map(|lane| lane.version.version.as_str())
-                .collect();
+            let versions: Vec<&str> =
+                model.versions.iter().map(|lane| lane.version.version.as_str()).collect();
             v2::encode_model_metadata(&v2::ModelDescription {
                 name: model.name.as_str(),
                 versions: &versions,
@@ -78,10 +72,7 @@ pub fn describe(
             ));
         }
     };
-    Ok((
-        HeaderValue::from_static("application/json"),
-        Rope::from(bytes::Bytes::from(text)),
-    ))
+    Ok((HeaderValue::from_static("application/json"), Rope::from(bytes::Bytes::from(text))))
 }
 
 /// The table, once there is one.
@@ -90,10 +81,7 @@ pub fn describe(
 /// `server.not-ready`.
 pub fn ready(serving: Option<&Serving>) -> Result<&Serving, Failure> {
     serving.ok_or_else(|| {
-        Failure::new(
-            ErrorCode::ServerNotReady,
-            "no serving table has been loaded yet",
-        )
+        Failure::new(ErrorCode::ServerNotReady, "no serving table has been loaded yet")
     })
 }
 
@@ -107,11 +95,8 @@ fn welcome(serving: Option<&Serving>) -> Vec<u8> {
     let models: Vec<_> = models
         .iter()
         .map(|model| {
-            let versions: Vec<_> = model
-                .versions
-                .iter()
-                .map(|lane| lane.version.version.as_str())
-                .collect();
+            let versions: Vec<_> =
+                model.versions.iter().map(|lane| lane.version.version.as_str()).collect();
             json!({
                 "name": model.name.as_str(),
                 "versions": versions,

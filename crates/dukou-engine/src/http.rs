@@ -36,11 +36,7 @@ pub struct Protocol(Builder<TokioExecutor>);
 impl Default for Protocol {
     fn default() -> Self {
         let mut builder = Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .max_headers(MAX_HEADERS)
-            .max_buf_size(HTTP1_BUFFER)
-            .keep_alive(true);
+        builder.http1().max_headers(MAX_HEADERS).max_buf_size(HTTP1_BUFFER).keep_alive(true);
         builder
             .http2()
             .timer(TokioTimer::new())
@@ -64,11 +60,7 @@ impl Protocol {
         // Answers are written whole; waiting for more to send with them only delays them.
         let _unsupported = stream.set_nodelay(true);
         let io = TokioIo::new(Watched::new(stream, Arc::clone(&watch)));
-        let door = Arc::new(Door {
-            engine,
-            listener,
-            watch: Arc::clone(&watch),
-        });
+        let door = Arc::new(Door { engine, listener, watch: Arc::clone(&watch) });
         let service = service_fn(move |request| {
             let door = Arc::clone(&door);
             async move { Ok::<_, Infallible>(stack::answer(request, &door).await) }

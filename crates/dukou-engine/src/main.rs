@@ -65,19 +65,12 @@ fn serve(arguments: Serve) -> Result<(), Box<dyn Error>> {
     let listeners = inherited_listeners(&passed)?;
     let lifeline = inherited_lifeline(&passed)?;
 
-    let engine = Arc::new(Engine::new(
-        arguments.threads,
-        arguments.state_dir,
-        arguments.runtime,
-    ));
+    let engine = Arc::new(Engine::new(arguments.threads, arguments.state_dir, arguments.runtime));
     let swap = Swap::new(Arc::clone(&engine));
     let socket = arguments.socket;
     let local = LocalApi::bind(&socket)
         .map_err(|error| format!("the local API's socket `{}`: {error}", socket.display()))?;
-    events::emit(&Event::Started {
-        pid: std::process::id(),
-        epoch: &engine.state.epoch,
-    });
+    events::emit(&Event::Started { pid: std::process::id(), epoch: &engine.state.epoch });
 
     // Loading begins at once, beside everything else; until it is done requests hear 503.
     let (first, named) = (Arc::clone(&swap), arguments.table);
@@ -89,31 +82,21 @@ fn serve(arguments: Serve) -> Result<(), Box<dyn Error>> {
         if catch_unwind(AssertUnwindSafe(|| first.start(named))).is_err() {
             let message = "loading the first table met a fault of ours";
             let code = ErrorCode::EngineInternal.as_str();
-            events::emit(&Event::Refused {
-                code,
-                message,
-                model: None,
-                version: None,
-            });
+            events::emit(&Event::Refused { code, message, model: None, version: None });
         }
     })?;
     let (workers, threads) = Workers::start(&engine)?;
     let accepting = Arc::clone(&engine);
-    thread::Builder::new()
-        .name("accept".into())
-        .spawn(move || {
-            // The sockets outlive engines: what comes while one starts again waits in the kernel, for a wait
-            // of milliseconds is no failure and a 503 is one. Only a long load is not waited for: then
-            // probes must hear that the process lives.
-            let _loaded_or_not = until_loaded.recv_timeout(PATIENCE);
-            if let Err(error) = accept::run(listeners, &workers, &accepting) {
-                events::log(
-                    Level::Error,
-                    format_args!("the engine cannot accept: {error}"),
-                );
-                accepting.drain.begin();
-            }
-        })?;
+    thread::Builder::new().name("accept".into()).spawn(move || {
+        // The sockets outlive engines: what comes while one starts again waits in the kernel, for a wait
+        // of milliseconds is no failure and a 503 is one. Only a long load is not waited for: then
+        // probes must hear that the process lives.
+        let _loaded_or_not = until_loaded.recv_timeout(PATIENCE);
+        if let Err(error) = accept::run(listeners, &workers, &accepting) {
+            events::log(Level::Error, format_args!("the engine cannot accept: {error}"));
+            accepting.drain.begin();
+        }
+    })?;
     local.start(swap)?;
 
     wait_for_the_end(&engine, lifeline)?;
@@ -129,9 +112,7 @@ fn serve(arguments: Serve) -> Result<(), Box<dyn Error>> {
 
 /// Waits until somebody says that the process should end, and begins the drain.
 fn wait_for_the_end(engine: &Engine, lifeline: Option<OwnedFd>) -> Result<(), Box<dyn Error>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -155,22 +136,17 @@ async fn closed(lifeline: Option<OwnedFd>) {
     };
     let (tell, told) = tokio::sync::oneshot::channel();
     let mut pipe = std::fs::File::from(pipe);
-    let watching = thread::Builder::new()
-        .name("lifeline".into())
-        .spawn(move || {
-            let mut ignored = [0; 64];
-            while pipe.read(&mut ignored).is_ok_and(|read| read > 0) {}
-            let _ended = tell.send(());
-        });
+    let watching = thread::Builder::new().name("lifeline".into()).spawn(move || {
+        let mut ignored = [0; 64];
+        while pipe.read(&mut ignored).is_ok_and(|read| read > 0) {}
+        let _ended = tell.send(());
+    });
     match watching {
         Ok(_) => {
             let _closed = told.await;
         }
         Err(error) => {
-            events::log(
-                Level::Warn,
-                format_args!("the supervisor is not watched: {error}"),
-            );
+            events::log(Level::Warn, format_args!("the supervisor is not watched: {error}"));
             std::future::pending().await
         }
     }
@@ -207,12 +183,7 @@ fn cpu() -> String {
             ("avx512f", is_x86_feature_detected!("avx512f")),
             ("avx512vnni", is_x86_feature_detected!("avx512vnni")),
         ];
-        words.extend(
-            features
-                .into_iter()
-                .filter(|(_, has)| *has)
-                .map(|(name, _)| name),
-        );
+        words.extend(features.into_iter().filter(|(_, has)| *has).map(|(name, _)| name));
     }
     words.join(" ")
 }

@@ -37,13 +37,7 @@ pub struct Rope {
 impl Rope {
     /// A body of these pieces.
     pub fn new(pieces: impl IntoIterator<Item = Bytes>) -> Self {
-        Self {
-            pieces: pieces
-                .into_iter()
-                .filter(|piece| !piece.is_empty())
-                .collect(),
-            next: 0,
-        }
+        Self { pieces: pieces.into_iter().filter(|piece| !piece.is_empty()).collect(), next: 0 }
     }
 
     /// Bytes that are left to send.
@@ -99,11 +93,7 @@ pub fn failed(failure: &Failure, id: RequestId, method: &Method) -> Response<Rop
     }
     if failure.code == ErrorCode::WireWrongMethod {
         // Every path has one method.
-        let other = if method == Method::POST {
-            "GET"
-        } else {
-            "POST"
-        };
+        let other = if method == Method::POST { "GET" } else { "POST" };
         headers.insert(ALLOW, HeaderValue::from_static(other));
     }
     response
@@ -188,10 +178,7 @@ where
     let mut came = 0_usize;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| {
-            Failure::new(
-                ErrorCode::ServerCancelled,
-                "the body ended before it was complete",
-            )
+            Failure::new(ErrorCode::ServerCancelled, "the body ended before it was complete")
         })?;
         let Ok(data) = frame.into_data() else {
             continue;

@@ -26,11 +26,8 @@ pub fn route<'m>(
     let lane = model.labelled(label);
     let exact = |lane: &&Arc<Lane>| kind == "version" || lane.version.version.as_str() != label;
     lane.filter(exact).ok_or_else(|| {
-        let served: Vec<_> = model
-            .versions
-            .iter()
-            .map(|lane| lane.version.version.as_str())
-            .collect();
+        let served: Vec<_> =
+            model.versions.iter().map(|lane| lane.version.version.as_str()).collect();
         Failure::new(
             ErrorCode::RequestUnknownVersion,
             format!(

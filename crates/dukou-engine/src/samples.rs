@@ -62,7 +62,10 @@ pub fn draw_beside(base: &Inputs, rows: usize, seed: u64) -> Inputs {
         if let (DType::Fp32, Some(base), Data::Owned(drawn)) =
             (tensor.dtype, tensor.typed::<f32>(), &mut data)
         {
-            let largest = base.iter().filter(|value| value.is_finite()).fold(1.0, |most: f32, v| most.max(v.abs()));
+            let largest = base
+                .iter()
+                .filter(|value| value.is_finite())
+                .fold(1.0, |most: f32, v| most.max(v.abs()));
             for value in drawn.typed_mut::<f32>() {
                 *value *= 4.0 * largest;
             }

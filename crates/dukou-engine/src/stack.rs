@@ -73,18 +73,9 @@ where
     door.watch.leaves_unread(announced && !visit.body_was_read);
     let (mut response, failure) = match walked {
         Ok(answer) => (answer.into_response(), None),
-        Err(failure) => (
-            reply::failed(&failure, visit.id, &head.method),
-            Some(failure),
-        ),
+        Err(failure) => (reply::failed(&failure, visit.id, &head.method), Some(failure)),
     };
-    reply::sign(
-        &mut response,
-        &head,
-        visit.id,
-        visit.lane(),
-        door.engine.drain.has_begun(),
-    );
+    reply::sign(&mut response, &head, visit.id, visit.lane(), door.engine.drain.has_begun());
     // record: last, once the answer is known, so that what is counted is what was said.
     visit.end(&response, failure.as_ref());
     response
@@ -144,13 +135,7 @@ where
     visit.bytes_in = frames.iter().map(Bytes::len).sum();
     let version = &*lane.version;
     let mut lease = |input, bytes| version.execute.lease(input, bytes);
-    let mut decoded = v2::decode(
-        &frames,
-        &head.headers,
-        &version.signature,
-        &limits,
-        &mut lease,
-    )?;
+    let mut decoded = v2::decode(&frames, &head.headers, &version.signature, &limits, &mut lease)?;
     drop(frames);
     let deadline = match (named, decoded.timeout) {
         (Some(header), Some(parameter)) => visit.received + header.min(parameter),
@@ -164,18 +149,10 @@ where
     // cache: behind authorization, before the queue.
     let answered = cache::through(&lane, request, |request| {
         // batch and run: the queue owns the request from here; leaving early cancels it there.
-        let ride = version
-            .batcher
-            .submit(request, Arc::clone(&lane.counters) as _);
+        let ride = version.batcher.submit(request, Arc::clone(&lane.counters) as _);
         // An inline run is over before a timer could fire; a pooled one may be any time away.
         let inline = version.batcher.is_inline();
-        async move {
-            if inline {
-                ride.await
-            } else {
-                before(deadline, ride).await?
-            }
-        }
+        async move { if inline { ride.await } else { before(deadline, ride).await? } }
     });
     let (response, ride) = answered.await?;
     visit.rode(&ride);
@@ -199,11 +176,7 @@ where
 
 impl Answer {
     fn described((content_type, body): (HeaderValue, Rope)) -> Self {
-        Self {
-            content_type,
-            body,
-            header_length: None,
-        }
+        Self { content_type, body, header_length: None }
     }
 
     fn into_response(self) -> Response<Rope> {
@@ -241,18 +214,12 @@ fn named_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
     let Some(value) = headers.get(TIMEOUT) else {
         return Ok(None);
     };
-    let milliseconds = value
-        .to_str()
-        .ok()
-        .and_then(|text| text.parse::<u32>().ok());
+    let milliseconds = value.to_str().ok().and_then(|text| text.parse::<u32>().ok());
     match milliseconds {
         Some(milliseconds @ 1..) => Ok(Some(Duration::from_millis(milliseconds.into()))),
         _ => Err(Failure::new(
             ErrorCode::WireInvalidField,
-            format!(
-                "`{TIMEOUT}` must be a whole number of milliseconds from 1 to {}",
-                u32::MAX
-            ),
+            format!("`{TIMEOUT}` must be a whole number of milliseconds from 1 to {}", u32::MAX),
         )),
     }
 }
@@ -260,31 +227,21 @@ fn named_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
 /// Waits for `rest` until the deadline.
 async fn before<F: Future>(deadline: Instant, rest: F) -> Result<F::Output, Failure> {
     timeout_at(deadline.into(), rest).await.map_err(|_| {
-        Failure::new(
-            ErrorCode::LimitsDeadline,
-            "the deadline passed before the answer was known",
-        )
+        Failure::new(ErrorCode::LimitsDeadline, "the deadline passed before the answer was known")
     })
 }
 
 /// Holds the backend to the signature: a unary answer has its outputs.
 fn complete(response: &InferResponse, lane: &Lane) -> Result<(), Failure> {
     if response.outputs.is_empty() && !lane.version.signature.outputs.is_empty() {
-        return Err(Failure::new(
-            ErrorCode::EngineInternal,
-            "the backend gave no answer",
-        ));
+        return Err(Failure::new(ErrorCode::EngineInternal, "the backend gave no answer"));
     }
     Ok(())
 }
 
 /// About how many bytes an answer takes on the wire: a number of four bytes as up to twelve digits.
 fn encoded_size(response: &InferResponse) -> usize {
-    256 + response
-        .outputs
-        .iter()
-        .map(|output| 96 + 3 * output.size())
-        .sum::<usize>()
+    256 + response.outputs.iter().map(|output| 96 + 3 * output.size()).sum::<usize>()
 }
 
 /// Lets a panic break its own request and nothing else.
@@ -299,9 +256,7 @@ async fn unbroken<T>(
                 .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
             let failure =
                 Failure::new(ErrorCode::EngineInternal, "the request met a fault of ours");
-            Poll::Ready(Err(
-                failure.with_detail(words.unwrap_or("a panic without words"))
-            ))
+            Poll::Ready(Err(failure.with_detail(words.unwrap_or("a panic without words"))))
         })
     })
     .await
@@ -320,10 +275,7 @@ mod tests {
         let failure = unbroken::<()>(breaking).await.unwrap_err();
         assert_eq!(failure.code, ErrorCode::EngineInternal);
         assert_eq!(failure.detail.as_deref(), Some("on purpose"));
-        assert!(
-            !failure.message.contains("purpose"),
-            "callers do not hear of our inside"
-        );
+        assert!(!failure.message.contains("purpose"), "callers do not hear of our inside");
     }
 
     #[test]

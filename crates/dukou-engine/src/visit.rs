@@ -121,11 +121,7 @@ impl<'e> Visit<'e> {
         if let Some(failure) = failure {
             self.log(failure);
         }
-        self.record(
-            response.status().as_u16(),
-            failure.map(|f| f.code),
-            response.body().len(),
-        );
+        self.record(response.status().as_u16(), failure.map(|f| f.code), response.body().len());
     }
 
     fn log(&self, failure: &Failure) {
@@ -175,9 +171,7 @@ pub(crate) fn next_id() -> RequestId {
     thread_local!(static COUNT: Cell<u64> = const { Cell::new(0) });
     let count = COUNT.with(|count| count.replace(count.get() + 1));
     let seed = *SEED.get_or_init(|| RandomState::new().hash_one(std::process::id()));
-    let number = seed
-        .wrapping_add((thread_number() as u64) << 44)
-        .wrapping_add(count);
+    let number = seed.wrapping_add((thread_number() as u64) << 44).wrapping_add(count);
     // The finalizer of SplitMix64 (Steele, Lea, Flood 2014).
     let mut mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -196,15 +190,10 @@ mod tests {
         let from_threads: Vec<_> = (0..4)
             .map(|_| std::thread::spawn(|| (0..2500).map(|_| next_id().0).collect::<Vec<_>>()))
             .collect();
-        let ids: Vec<u64> = from_threads
-            .into_iter()
-            .flat_map(|thread| thread.join().unwrap())
-            .collect();
+        let ids: Vec<u64> =
+            from_threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
         assert_eq!(ids.iter().collect::<HashSet<_>>().len(), 10_000);
         let low = ids.iter().filter(|id| **id < u64::MAX / 10).count();
-        assert!(
-            (800..1200).contains(&low),
-            "{low} of 10000 in the lowest tenth"
-        );
+        assert!((800..1200).contains(&low), "{low} of 10000 in the lowest tenth");
     }
 }

@@ -106,11 +106,7 @@ impl Watch {
     /// Waits until the connection should end.
     pub async fn ended(&self) -> End {
         self.end.notified().await;
-        if self.stalled.load(Relaxed) {
-            End::Stalled
-        } else {
-            End::Graceful
-        }
+        if self.stalled.load(Relaxed) { End::Stalled } else { End::Graceful }
     }
 
     fn received(&self, bytes: &[u8]) {
@@ -150,11 +146,7 @@ pub struct Watched {
 impl Watched {
     /// Notes what is read from this socket.
     pub fn new(stream: TcpStream, watch: Arc<Watch>) -> Self {
-        Self {
-            stream,
-            watch,
-            lingering: None,
-        }
+        Self { stream, watch, lingering: None }
     }
 }
 
@@ -217,16 +209,12 @@ impl Watched {
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending if !sends => return Poll::Ready(()),
                 Poll::Pending => {
-                    let lingering = self
-                        .lingering
-                        .get_or_insert_with(|| Box::pin(sleep(LINGER)));
+                    let lingering = self.lingering.get_or_insert_with(|| Box::pin(sleep(LINGER)));
                     return lingering.as_mut().poll(context);
                 }
             }
         }
-        let lingering = self
-            .lingering
-            .get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        let lingering = self.lingering.get_or_insert_with(|| Box::pin(sleep(LINGER)));
         if lingering.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
         }

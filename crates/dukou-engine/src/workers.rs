@@ -60,13 +60,10 @@ impl Workers {
         for number in 0..engine.threads {
             let (arrivals, receiver) = mpsc::channel(ARRIVALS);
             let open = Arc::new(AtomicUsize::new(0));
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let (engine, counter) = (Arc::clone(engine), Arc::clone(&open));
-            let thread = thread::Builder::new()
-                .name(format!("worker-{number}"))
-                .spawn(move || {
+            let thread =
+                thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                     dukou_batch::enter_lane(number);
                     runtime.block_on(work(receiver, counter, &engine));
                     // Connections that outlived the drain end here, their requests with them.
@@ -118,17 +115,14 @@ impl Connections {
         self.watches.push(Arc::downgrade(&watch));
         let (protocol, engine) = (self.protocol.clone(), Arc::clone(engine));
         tokio::spawn(async move {
-            protocol
-                .serve(stream, arrival.listener, watch, engine)
-                .await;
+            protocol.serve(stream, arrival.listener, watch, engine).await;
             drop(counted);
         });
     }
 
     /// Forgets those that are closed and shows the others to `visit`.
     fn each(&mut self, visit: impl Fn(&Watch)) {
-        self.watches
-            .retain(|watch| watch.upgrade().inspect(|watch| visit(watch)).is_some());
+        self.watches.retain(|watch| watch.upgrade().inspect(|watch| visit(watch)).is_some());
     }
 }
 
@@ -142,10 +136,7 @@ impl Open {
     /// The worker counted it when it was handed over.
     fn new(worker: &Arc<AtomicUsize>, engine: &Arc<Engine>) -> Self {
         engine.state.gauges.connections.fetch_add(1, Relaxed);
-        Self {
-            worker: Arc::clone(worker),
-            engine: Arc::clone(engine),
-        }
+        Self { worker: Arc::clone(worker), engine: Arc::clone(engine) }
     }
 }
 
@@ -164,11 +155,7 @@ async fn work(mut arrivals: mpsc::Receiver<Arrival>, open: Arc<AtomicUsize>, eng
         protocol: Protocol::default(),
     };
     loop {
-        let header = limit(
-            engine,
-            |serving| serving.limits.header,
-            HEADER_BEFORE_A_TABLE,
-        );
+        let header = limit(engine, |serving| serving.limits.header, HEADER_BEFORE_A_TABLE);
         let mut ticks = interval((header / TICKS as u32).max(Duration::from_millis(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
@@ -231,9 +218,5 @@ async fn drain(
 }
 
 fn limit(engine: &Engine, of: impl Fn(&Serving) -> Duration, otherwise: Duration) -> Duration {
-    engine
-        .serving
-        .load()
-        .as_ref()
-        .map_or(otherwise, |serving| of(serving))
+    engine.serving.load().as_ref().map_or(otherwise, |serving| of(serving))
 }

@@ -1,11 +1,6 @@
 //! The doors, with raw TCP: heads and bodies that are slow, large, many, foreign, or not finished.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod crossing;
 
@@ -20,24 +15,15 @@ fn an_inference_says_who_answered() {
     assert_eq!(answer.header("dukou-version"), Some("7"));
     assert_eq!(answer.header("dukou-revision"), Some("r1"));
     let id = answer.header("dukou-request-id").unwrap();
-    assert!(
-        id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit()),
-        "{id}"
-    );
+    assert!(id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
     let said = answer.json();
-    assert_eq!(
-        (&said["model_name"], &said["model_version"]),
-        (&json!("digits"), &json!("7"))
-    );
+    assert_eq!((&said["model_name"], &said["model_version"]), (&json!("digits"), &json!("7")));
     assert_eq!(said["outputs"][1]["shape"], json!([2, 10]));
     let sum: f64 = said["outputs"][1]["data"].as_array().unwrap()[..10]
         .iter()
         .map(|p| p.as_f64().unwrap())
         .sum();
-    assert!(
-        (sum - 1.0).abs() < 1e-5,
-        "probabilities of a row sum to {sum}"
-    );
+    assert!((sum - 1.0).abs() < 1e-5, "probabilities of a row sum to {sum}");
     crossing.wait_until("it is counted", |crossing| crossing.counted("ok") == 1);
 }
 
@@ -45,16 +31,9 @@ fn an_inference_says_who_answered() {
 fn versions_and_aliases_are_routed() {
     let crossing = Crossing::serving(|_| {});
     for path in ["versions/7", "aliases/champion", "versions/champion"] {
-        let answer = crossing.ask(&http(
-            &format!("POST /v2/models/digits/{path}/infer"),
-            "",
-            &body(1),
-        ));
-        assert_eq!(
-            (answer.status, answer.header("dukou-version")),
-            (200, Some("7")),
-            "{path}"
-        );
+        let answer =
+            crossing.ask(&http(&format!("POST /v2/models/digits/{path}/infer"), "", &body(1)));
+        assert_eq!((answer.status, answer.header("dukou-version")), (200, Some("7")), "{path}");
     }
     for (path, code) in [
         ("digits/versions/8", "request.unknown-version"),
@@ -62,16 +41,8 @@ fn versions_and_aliases_are_routed() {
         ("digits/aliases/7", "request.unknown-version"),
         ("letters", "request.unknown-model"),
     ] {
-        let answer = crossing.ask(&http(
-            &format!("POST /v2/models/{path}/infer"),
-            "",
-            &body(1),
-        ));
-        assert_eq!(
-            (answer.status, answer.code().as_str()),
-            (404, code),
-            "{path}"
-        );
+        let answer = crossing.ask(&http(&format!("POST /v2/models/{path}/infer"), "", &body(1)));
+        assert_eq!((answer.status, answer.code().as_str()), (404, code), "{path}");
         let id = answer.header("dukou-request-id").unwrap();
         assert_eq!(answer.json()["request_id"], json!(id));
     }
@@ -105,11 +76,7 @@ fn a_head_that_does_not_end_is_cut_off_and_an_idle_connection_is_not() {
     assert!(slow.is_closed(), "a head that does not end");
     assert!(silent.is_closed(), "a connection that never asked");
     idle.send(&infer("", 1));
-    assert_eq!(
-        idle.answer().status,
-        200,
-        "between requests a client owes nothing"
-    );
+    assert_eq!(idle.answer().status, 200, "between requests a client owes nothing");
 }
 
 #[test]
@@ -131,15 +98,9 @@ fn a_body_too_large_is_refused_before_it_is_read() {
     let answer = crossing.ask(
         b"POST /v2/models/digits/infer HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5000000000\r\n\r\n",
     );
-    assert_eq!(
-        (answer.status, answer.code().as_str()),
-        (413, "request.body-too-large")
-    );
+    assert_eq!((answer.status, answer.code().as_str()), (413, "request.body-too-large"));
     let said = answer.json()["error"].as_str().unwrap().to_owned();
-    assert!(
-        said.contains("100000") && said.contains("`limits.body_bytes`"),
-        "{said}"
-    );
+    assert!(said.contains("100000") && said.contains("`limits.body_bytes`"), "{said}");
     // In chunks: as soon as it is known.
     let mut client = crossing.connect();
     client.send(
@@ -154,10 +115,7 @@ fn a_body_too_large_is_refused_before_it_is_read() {
     // Where nothing is served, nothing is read.
     let answer = crossing
         .ask(b"POST /nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5000000000\r\n\r\n");
-    assert_eq!(
-        (answer.status, answer.code().as_str()),
-        (404, "wire.unknown-path")
-    );
+    assert_eq!((answer.status, answer.code().as_str()), (404, "wire.unknown-path"));
 }
 
 #[test]
@@ -167,22 +125,12 @@ fn a_slow_body_meets_the_deadline() {
     let request = infer("dukou-timeout-ms: 50\r\n", 1);
     client.send(&request[..request.len() - 10]);
     let answer = client.answer();
-    assert_eq!(
-        (answer.status, answer.code().as_str()),
-        (504, "limits.deadline")
-    );
-    let patience = body(1).replacen(
-        '{',
-        r#"{"parameters": {"timeout": 9223372036854775807},"#,
-        1,
-    );
+    assert_eq!((answer.status, answer.code().as_str()), (504, "limits.deadline"));
+    let patience = body(1).replacen('{', r#"{"parameters": {"timeout": 9223372036854775807},"#, 1);
     let answer = crossing.ask(&http("POST /v2/models/digits/infer", "", &patience));
     assert_eq!(answer.status, 200, "all the time in the world: {answer:?}");
     let answer = crossing.ask(&infer("dukou-timeout-ms: soon\r\n", 1));
-    assert_eq!(
-        (answer.status, answer.code().as_str()),
-        (400, "wire.invalid-field")
-    );
+    assert_eq!((answer.status, answer.code().as_str()), (400, "wire.invalid-field"));
 }
 
 #[test]
@@ -195,20 +143,11 @@ fn foreign_hosts_and_origins_are_refused() {
     };
     assert_eq!(ask("localhost:1", "").status, 200);
     assert_eq!(ask("ours.example:80", "").status, 200);
-    assert_eq!(
-        ask("localhost:1", "origin: http://localhost:1\r\n").status,
-        200
-    );
+    assert_eq!(ask("localhost:1", "origin: http://localhost:1\r\n").status, 200);
     let answer = ask("evil.example", "");
-    assert_eq!(
-        (answer.status, answer.code().as_str()),
-        (403, "access.foreign-host")
-    );
+    assert_eq!((answer.status, answer.code().as_str()), (403, "access.foreign-host"));
     let answer = ask("localhost:1", "origin: https://evil.example\r\n");
-    assert_eq!(
-        (answer.status, answer.code().as_str()),
-        (403, "access.foreign-origin")
-    );
+    assert_eq!((answer.status, answer.code().as_str()), (403, "access.foreign-origin"));
     // In the request line, as proxies are asked: it is the host then.
     let answer =
         crossing.ask(b"GET http://evil.example/v2/health/live HTTP/1.1\r\nhost: localhost\r\n\r\n");
@@ -231,11 +170,7 @@ fn wrong_methods_and_head() {
     assert_eq!((answer.status, answer.header("allow")), (405, Some("GET")));
     let mut client = crossing.connect();
     client.send(
-        &[
-            http("HEAD /v2/models/digits", "", ""),
-            http("GET /v2/health/live", "", ""),
-        ]
-        .concat(),
+        &[http("HEAD /v2/models/digits", "", ""), http("GET /v2/health/live", "", "")].concat(),
     );
     let raw = {
         let mut read = Vec::new();
@@ -248,14 +183,8 @@ fn wrong_methods_and_head() {
         String::from_utf8(read).unwrap()
     };
     let (head, rest) = raw.split_once("\r\n\r\n").unwrap();
-    assert!(
-        head.contains("content-length: ") && !head.contains("content-length: 0"),
-        "{head}"
-    );
-    assert!(
-        rest.starts_with("HTTP/1.1 200"),
-        "no body behind a HEAD's head: {rest}"
-    );
+    assert!(head.contains("content-length: ") && !head.contains("content-length: 0"), "{head}");
+    assert!(rest.starts_with("HTTP/1.1 200"), "no body behind a HEAD's head: {rest}");
 }
 
 #[test]
@@ -266,34 +195,20 @@ fn the_front_page_lists_the_models() {
     assert_eq!(said["models"][0]["versions"], json!(["7"]));
     assert_eq!(said["models"][0]["infer"], json!("/v2/models/digits/infer"));
     let metrics = crossing.ask(&http("GET /metrics", "", ""));
-    assert!(
-        metrics
-            .header("content-type")
-            .unwrap()
-            .starts_with("text/plain")
-    );
+    assert!(metrics.header("content-type").unwrap().starts_with("text/plain"));
     assert!(String::from_utf8(metrics.body).unwrap().contains("dukou_"));
 }
 
 #[test]
 fn before_the_first_table_it_lives_and_is_not_ready() {
     let crossing = Crossing::empty();
-    assert_eq!(
-        crossing.ask(&http("GET /v2/health/live", "", "")).status,
-        200
-    );
+    assert_eq!(crossing.ask(&http("GET /v2/health/live", "", "")).status, 200);
     for request in [http("GET /v2/health/ready", "", ""), infer("", 1)] {
         let answer = crossing.ask(&request);
-        assert_eq!(
-            (answer.status, answer.code().as_str()),
-            (503, "server.not-ready")
-        );
+        assert_eq!((answer.status, answer.code().as_str()), (503, "server.not-ready"));
         assert_eq!(answer.header("retry-after"), Some("1"));
     }
-    assert_eq!(
-        crossing.ask(&http("GET /", "", "")).json()["models"],
-        json!([])
-    );
+    assert_eq!(crossing.ask(&http("GET /", "", "")).json()["models"], json!([]));
 }
 
 #[test]
@@ -317,10 +232,7 @@ fn a_split_is_drawn_by_weight_and_every_answer_says_its_version() {
         assert_eq!(answer.json()["model_version"], json!(version));
         canary += u32::from(version == "8");
     }
-    assert!(
-        (50..150).contains(&canary),
-        "{canary} of 400 went to an arm of a quarter"
-    );
+    assert!((50..150).contains(&canary), "{canary} of 400 went to an arm of a quarter");
 }
 
 #[test]
@@ -335,11 +247,7 @@ fn garbage_is_survived() {
         usize::try_from(random % below as u64).unwrap()
     };
     for _ in 0..300 {
-        let mut bytes = if next(2) == 0 {
-            infer("", 1)
-        } else {
-            whole.clone()
-        };
+        let mut bytes = if next(2) == 0 { infer("", 1) } else { whole.clone() };
         for _ in 0..=next(8) {
             let place = next(bytes.len());
             bytes[place] = u8::try_from(next(256)).unwrap();

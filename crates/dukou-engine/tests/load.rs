@@ -1,9 +1,5 @@
 //! The binary against servers whose behaviour is known: every count must be exact.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -24,19 +20,12 @@ use serde_json::{Value, json};
 const ANSWER: &str = r#"{"outputs":[{"name":"y","data":[0.25,0.75]}],"model_version":"1"}"#;
 
 fn load(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_dukou-load"))
-        .args(arguments)
-        .output()
-        .unwrap()
+    Command::new(env!("CARGO_BIN_EXE_dukou-load")).args(arguments).output().unwrap()
 }
 
 fn report(arguments: &[&str]) -> Value {
     let output = load(arguments);
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -111,21 +100,8 @@ fn http(status: u16, headers: &str, body: &str) -> String {
 fn a_closed_loop_counts_what_it_sent() {
     let folder = tempfile::tempdir().unwrap();
     let body = write(folder.path(), "body.json", "{}");
-    let expect = write(
-        folder.path(),
-        "expect.json",
-        r#"{"outputs":[{"data":[0.25,0.75]}]}"#,
-    );
-    let line = [
-        "--requests",
-        "500",
-        "--connections",
-        "5",
-        "--threads",
-        "2",
-        "--body",
-        &body,
-    ];
+    let expect = write(folder.path(), "expect.json", r#"{"outputs":[{"data":[0.25,0.75]}]}"#);
+    let line = ["--requests", "500", "--connections", "5", "--threads", "2", "--body", &body];
     let said = report(&[&[echo().as_str(), "--expect", &expect][..], &line].concat());
     let measured = &said["measured"];
     assert_eq!(said["mode"], "closed");
@@ -143,11 +119,7 @@ fn a_closed_loop_counts_what_it_sent() {
 fn wrong_answers_are_failures() {
     let folder = tempfile::tempdir().unwrap();
     let body = write(folder.path(), "body.json", "{}");
-    let expect = write(
-        folder.path(),
-        "expect.json",
-        r#"{"outputs":[{"data":[0.25,0.76]}]}"#,
-    );
+    let expect = write(folder.path(), "expect.json", r#"{"outputs":[{"data":[0.25,0.76]}]}"#);
     let url = echo();
     let line = ["--requests", "50", "--body", &body, "--expect", &expect];
     let said = report(&[&[url.as_str()][..], &line].concat());
@@ -169,22 +141,13 @@ fn every_loss_is_counted_once_under_its_kind() {
         2 => Some("nonsense\r\n\r\n".into()),
         at => Some(http(200, &format!("dukou-version: {at}\r\n"), "{}")),
     });
-    let line = [
-        "--requests",
-        "100",
-        "--connections",
-        "1",
-        "--header-version",
-    ];
+    let line = ["--requests", "100", "--connections", "1", "--header-version"];
     let said = report(&[&[url.as_str()][..], &line].concat());
     let measured = &said["measured"];
     assert_eq!(measured["sent"], 100);
     assert_eq!(measured["ok"], 40);
     assert_eq!(measured["failed"], 60);
-    assert_eq!(
-        measured["errors"],
-        json!({"status": 20, "reset": 20, "protocol": 20})
-    );
+    assert_eq!(measured["errors"], json!({"status": 20, "reset": 20, "protocol": 20}));
     assert_eq!(measured["statuses"], json!({"200": 40, "503": 20}));
     assert_eq!(measured["versions"], json!({"3": 20, "4": 20}));
 }
@@ -225,14 +188,8 @@ fn a_stall_is_not_hidden_by_the_requests_that_it_held_back() {
     // About 300 are due, about 100 in the stall, 60 of these wait for more than 200 ms: p90 sees it.
     // The four that were on the wire are hardly 2 % of all: measured from when they were sent, it
     // would not.
-    assert!(
-        measured["latency_us"]["p90"].as_f64().unwrap() > 100_000.0,
-        "{measured}"
-    );
-    assert!(
-        measured["lateness_us"]["p90"].as_f64().unwrap() > 100_000.0,
-        "{measured}"
-    );
+    assert!(measured["latency_us"]["p90"].as_f64().unwrap() > 100_000.0, "{measured}");
+    assert!(measured["lateness_us"]["p90"].as_f64().unwrap() > 100_000.0, "{measured}");
     assert!(measured["sent"].as_u64().unwrap() > 200, "{measured}");
 }
 
@@ -242,16 +199,7 @@ fn a_dead_server_leaves_the_rest_unsent_and_the_run_ends() {
         stall(Duration::from_secs(30));
         None
     });
-    let line = [
-        "--rate",
-        "100",
-        "--duration",
-        "0.3",
-        "--connections",
-        "2",
-        "--timeout",
-        "0.2",
-    ];
+    let line = ["--rate", "100", "--duration", "0.3", "--connections", "2", "--timeout", "0.2"];
     let measured = &report(&[&[url.as_str()][..], &line].concat())["measured"];
     assert_eq!(measured["ok"], 0);
     assert_eq!(measured["errors"], json!({"timeout": measured["sent"]}));
@@ -261,14 +209,7 @@ fn a_dead_server_leaves_the_rest_unsent_and_the_run_ends() {
 #[test]
 fn phases_are_kept_apart_and_add_up() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_dukou-load"))
-        .args([
-            &echo(),
-            "--duration",
-            "0.6",
-            "--connections",
-            "2",
-            "--phases",
-        ])
+        .args([&echo(), "--duration", "0.6", "--connections", "2", "--phases"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -280,10 +221,7 @@ fn phases_are_kept_apart_and_add_up() {
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();
     let phases = said["phases"].as_array().unwrap();
     assert_eq!(phases.last().unwrap()["name"], "during");
-    let sum: u64 = phases
-        .iter()
-        .map(|phase| phase["ok"].as_u64().unwrap())
-        .sum();
+    let sum: u64 = phases.iter().map(|phase| phase["ok"].as_u64().unwrap()).sum();
     assert_eq!(said["measured"]["ok"].as_u64().unwrap(), sum);
 }
 

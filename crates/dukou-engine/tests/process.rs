@@ -1,11 +1,6 @@
 //! The binary: inherited listeners, events, signals, the lifeline.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod crossing;
 
@@ -49,11 +44,7 @@ impl Process {
             .arg(runtime())
             .arg("--table")
             .arg(&file)
-            .envs([
-                ("LISTEN_FDS", "1"),
-                ("LISTEN_FDNAMES", "http"),
-                ("DUKOU_LIFELINE_FD", "4"),
-            ])
+            .envs([("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "http"), ("DUKOU_LIFELINE_FD", "4")])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::from(OwnedFd::from(socket)))
@@ -61,13 +52,7 @@ impl Process {
             .unwrap();
         let events = BufReader::new(child.stdout.take().unwrap());
         let lifeline = child.stdin.take();
-        Self {
-            child,
-            events,
-            lifeline,
-            address,
-            folder,
-        }
+        Self { child, events, lifeline, address, folder }
     }
 
     /// Reads events until this one. Lines of the log stand among them here.
@@ -75,10 +60,7 @@ impl Process {
         let mut seen = String::new();
         loop {
             let mut line = String::new();
-            assert!(
-                self.events.read_line(&mut line).unwrap() > 0,
-                "no `{event}` in:\n{seen}"
-            );
+            assert!(self.events.read_line(&mut line).unwrap() > 0, "no `{event}` in:\n{seen}");
             let said: Value = serde_json::from_str(&line).unwrap_or_default();
             if said["event"] == *event {
                 return said;
@@ -88,11 +70,8 @@ impl Process {
     }
 
     fn signal(&self, name: &str) {
-        let sent = Command::new("kill")
-            .arg(name)
-            .arg(self.child.id().to_string())
-            .status()
-            .unwrap();
+        let sent =
+            Command::new("kill").arg(name).arg(self.child.id().to_string()).status().unwrap();
         assert!(sent.success());
     }
 }
@@ -118,10 +97,7 @@ fn it_serves_what_it_inherits_and_ends_by_signal() {
         process.signal(signal);
         process.wait_for("drained");
         assert_eq!(process.child.wait().unwrap().code(), Some(0), "{signal}");
-        assert!(
-            !process.folder.path().join("s").exists(),
-            "the socket is left behind"
-        );
+        assert!(!process.folder.path().join("s").exists(), "the socket is left behind");
     }
 }
 
@@ -139,50 +115,25 @@ fn a_wrong_start_is_one_sentence() {
     let output = |arguments: &[&str]| Command::new(ENGINE).args(arguments).output().unwrap();
     let wrong = output(&["--port", "80"]);
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(
-        String::from_utf8(wrong.stderr)
-            .unwrap()
-            .contains("`--port` is not an argument")
-    );
+    assert!(String::from_utf8(wrong.stderr).unwrap().contains("`--port` is not an argument"));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("nowhere").join("s");
     let wrong = output(&["--socket", path.to_str().unwrap(), "--state-dir", "."]);
     assert_eq!(wrong.status.code(), Some(1));
     let said = String::from_utf8(wrong.stderr).unwrap();
-    assert!(
-        said.contains("nowhere") && !said.contains("panicked"),
-        "{said}"
-    );
+    assert!(said.contains("nowhere") && !said.contains("panicked"), "{said}");
 }
 
 #[test]
 fn it_says_what_it_is_made_of() {
-    let hello = Command::new(ENGINE)
-        .arg("--hello")
-        .arg("--runtime")
-        .arg(runtime())
-        .output()
-        .unwrap();
+    let hello =
+        Command::new(ENGINE).arg("--hello").arg("--runtime").arg(runtime()).output().unwrap();
     let said: Value = serde_json::from_slice(&hello.stdout).unwrap();
     assert_eq!(said["engine"], env!("CARGO_PKG_VERSION"));
-    assert!(
-        said["runtime"].as_str().unwrap().starts_with("1."),
-        "{said}"
-    );
-    assert!(
-        said["providers"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|p| p == "CPUExecutionProvider")
-    );
-    let without = Command::new(ENGINE)
-        .args(["--hello", "--runtime", "/nonexistent.so"])
-        .output()
-        .unwrap();
+    assert!(said["runtime"].as_str().unwrap().starts_with("1."), "{said}");
+    assert!(said["providers"].as_array().unwrap().iter().any(|p| p == "CPUExecutionProvider"));
+    let without =
+        Command::new(ENGINE).args(["--hello", "--runtime", "/nonexistent.so"]).output().unwrap();
     let said: Value = serde_json::from_slice(&without.stdout).unwrap();
-    assert!(
-        said["runtime"].is_null() && said["problem"].is_string(),
-        "{said}"
-    );
+    assert!(said["runtime"].is_null() && said["problem"].is_string(), "{said}");
 }

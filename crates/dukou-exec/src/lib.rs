@@ -58,4 +58,3 @@ pub trait Execute: Send + Sync + 'static {
     /// The caller lets no two runs of one instance overlap. Never panics on any input.
     fn run(&self, instance: usize, batch: Batch, sink: &mut dyn Sink);
 }
-

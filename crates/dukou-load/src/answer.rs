@@ -69,11 +69,7 @@ pub fn read(bytes: &[u8], ended: bool, wants_version: bool) -> Result<Progress, 
         (true, _) => match join_chunks(rest)? {
             Some(joined) => Body::Joined(joined),
             None => {
-                return if ended {
-                    Err(Loss::Reset)
-                } else {
-                    Ok(Progress::Partial)
-                };
+                return if ended { Err(Loss::Reset) } else { Ok(Progress::Partial) };
             }
         },
         (false, Some(length)) if rest.len() == length => Body::Tail(start),
@@ -81,23 +77,14 @@ pub fn read(bytes: &[u8], ended: bool, wants_version: bool) -> Result<Progress, 
         (false, Some(length)) if rest.len() > length => return Err(Loss::Protocol),
         (false, Some(length)) if length > LARGEST => return Err(Loss::Protocol),
         (false, Some(_)) => {
-            return if ended {
-                Err(Loss::Reset)
-            } else {
-                Ok(Progress::Partial)
-            };
+            return if ended { Err(Loss::Reset) } else { Ok(Progress::Partial) };
         }
         (false, None) if status == 204 || status == 304 => Body::Tail(bytes.len()),
         (false, None) if ended => Body::Tail(start),
         (false, None) if rest.len() > LARGEST => return Err(Loss::Protocol),
         (false, None) => return Ok(Progress::Partial),
     };
-    Ok(Progress::Complete(Answer {
-        status,
-        closes: closes || ended,
-        body,
-        version,
-    }))
+    Ok(Progress::Complete(Answer { status, closes: closes || ended, body, version }))
 }
 
 fn decimal(text: &[u8]) -> Option<usize> {
@@ -129,11 +116,7 @@ fn join_chunks(mut rest: &[u8]) -> Result<Option<Vec<u8>>, Loss> {
             _ => return Err(Loss::Protocol),
         }
         if size == 0 {
-            return if rest.is_empty() {
-                Ok(Some(joined))
-            } else {
-                Err(Loss::Protocol)
-            };
+            return if rest.is_empty() { Ok(Some(joined)) } else { Err(Loss::Protocol) };
         }
     }
 }
@@ -156,11 +139,7 @@ mod tests {
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n",
         ] {
             for end in 0..whole.len() {
-                assert_eq!(
-                    read(&whole[..end], false, false),
-                    Ok(Progress::Partial),
-                    "{end}"
-                );
+                assert_eq!(read(&whole[..end], false, false), Ok(Progress::Partial), "{end}");
                 assert_eq!(read(&whole[..end], true, false), Err(Loss::Reset), "{end}");
             }
             let answer = complete(whole);

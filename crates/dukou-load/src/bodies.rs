@@ -48,12 +48,7 @@ impl Requests {
                     .map(|_| {
                         let body = make_body(&metadata, *rows, &mut random)
                             .map_err(|reason| no_metadata(name, reason))?;
-                        Ok(render(
-                            settings,
-                            target,
-                            &path,
-                            Some(body.to_string().as_bytes()),
-                        ))
+                        Ok(render(settings, target, &path, Some(body.to_string().as_bytes())))
                     })
                     .collect::<Result<_, UsageError>>()?
             }
@@ -63,10 +58,7 @@ impl Requests {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, UsageError> {
-    std::fs::read(file).map_err(|error| UsageError::Unreadable {
-        path: file.into(),
-        error,
-    })
+    std::fs::read(file).map_err(|error| UsageError::Unreadable { path: file.into(), error })
 }
 
 fn render(settings: &Settings, target: &Target, path: &str, body: Option<&[u8]>) -> Vec<u8> {
@@ -75,12 +67,7 @@ fn render(settings: &Settings, target: &Target, path: &str, body: Option<&[u8]>)
     for (name, value) in &settings.headers {
         bytes.push_str(&format!("{name}: {value}\r\n"));
     }
-    let named = |wanted: &str| {
-        settings
-            .headers
-            .iter()
-            .any(|(n, _)| n.eq_ignore_ascii_case(wanted))
-    };
+    let named = |wanted: &str| settings.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(wanted));
     if let Some(body) = body {
         if !named("content-type") {
             bytes.push_str("content-type: application/json\r\n");
@@ -94,10 +81,7 @@ fn render(settings: &Settings, target: &Target, path: &str, body: Option<&[u8]>)
 }
 
 fn no_metadata(model: &str, reason: impl Into<String>) -> UsageError {
-    UsageError::NoMetadata {
-        model: model.to_owned(),
-        reason: reason.into(),
-    }
+    UsageError::NoMetadata { model: model.to_owned(), reason: reason.into() }
 }
 
 async fn fetch(settings: &Settings, target: &Target, model: &str) -> Result<Metadata, UsageError> {
@@ -110,10 +94,7 @@ async fn fetch(settings: &Settings, target: &Target, model: &str) -> Result<Meta
         .await
         .map_err(|loss| no_metadata(model, format!("the request was lost ({})", loss.name())))?;
     if answer.status != 200 {
-        return Err(no_metadata(
-            model,
-            format!("`GET {path}` gave status {}", answer.status),
-        ));
+        return Err(no_metadata(model, format!("`GET {path}` gave status {}", answer.status)));
     }
     serde_json::from_slice(connection.body(&answer))
         .map_err(|error| no_metadata(model, format!("`GET {path}`: {error}")))
@@ -121,10 +102,7 @@ async fn fetch(settings: &Settings, target: &Target, model: &str) -> Result<Meta
 
 /// One random request of V2's JSON.
 fn make_body(metadata: &Metadata, rows: usize, random: &mut Random) -> Result<Value, String> {
-    let inputs = metadata
-        .inputs
-        .iter()
-        .map(|input| make_input(input, rows, random));
+    let inputs = metadata.inputs.iter().map(|input| make_input(input, rows, random));
     Ok(json!({ "inputs": inputs.collect::<Result<Vec<_>, _>>()? }))
 }
 
@@ -143,9 +121,8 @@ fn make_input(input: &Input, rows: usize, random: &mut Random) -> Result<Value, 
         .try_fold(1_usize, |product, dim| product.checked_mul(*dim))
         .filter(|count| *count <= LARGEST_INPUT)
         .ok_or_else(|| format!("`{}` has shape {shape:?}, too large to make up", input.name))?;
-    let data: Vec<Value> = (0..count)
-        .map(|_| make_element(dtype, random))
-        .collect::<Result<_, _>>()?;
+    let data: Vec<Value> =
+        (0..count).map(|_| make_element(dtype, random)).collect::<Result<_, _>>()?;
     Ok(json!({ "name": input.name, "shape": shape, "datatype": dtype.name(), "data": data }))
 }
 
@@ -156,9 +133,7 @@ fn make_element(dtype: DType, random: &mut Random) -> Result<Value, String> {
         DType::Fp32 | DType::Fp64 => json!((random.unit() * 1e4).round() / 1e4),
         DType::Bytes => json!(format!("text {}", random.bits() % 1000)),
         DType::Fp16 | DType::Bf16 => {
-            return Err(format!(
-                "{dtype} does not travel in JSON; hint: send a `--body FILE`"
-            ));
+            return Err(format!("{dtype} does not travel in JSON; hint: send a `--body FILE`"));
         }
         _ => json!(random.bits() % 10),
     })
@@ -169,14 +144,8 @@ mod tests {
     use super::*;
 
     fn metadata(datatype: &str, shape: &[i64]) -> Metadata {
-        let input = Input {
-            name: "x".into(),
-            datatype: datatype.into(),
-            shape: shape.to_vec(),
-        };
-        Metadata {
-            inputs: vec![input],
-        }
+        let input = Input { name: "x".into(), datatype: datatype.into(), shape: shape.to_vec() };
+        Metadata { inputs: vec![input] }
     }
 
     #[test]
@@ -188,11 +157,7 @@ mod tests {
         assert_eq!(input["data"].as_array().unwrap().len(), 6);
         for dtype in DType::ALL {
             let made = make_body(&metadata(dtype.name(), &[1]), 1, &mut random);
-            assert_eq!(
-                made.is_ok(),
-                !matches!(dtype, DType::Fp16 | DType::Bf16),
-                "{dtype}"
-            );
+            assert_eq!(made.is_ok(), !matches!(dtype, DType::Fp16 | DType::Bf16), "{dtype}");
         }
     }
 

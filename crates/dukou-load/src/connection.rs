@@ -32,14 +32,7 @@ impl Connection {
     /// To this server, with this time for each answer.
     pub fn new(target: Target, limit: Duration, wants_version: bool) -> Self {
         let bytes = Vec::with_capacity(ROOM);
-        Self {
-            target,
-            limit,
-            wants_version,
-            stream: None,
-            bytes,
-            made: 0,
-        }
+        Self { target, limit, wants_version, stream: None, bytes, made: 0 }
     }
 
     /// Connects where it is not connected.
@@ -48,9 +41,7 @@ impl Connection {
             return Ok(());
         }
         let connecting = timeout(self.limit, TcpStream::connect(self.target.address)).await;
-        let stream = connecting
-            .map_err(|_| Loss::Timeout)?
-            .map_err(|_| Loss::Refused)?;
+        let stream = connecting.map_err(|_| Loss::Timeout)?.map_err(|_| Loss::Refused)?;
         stream.set_nodelay(true).map_err(|_| Loss::Refused)?;
         self.made += 1;
         self.stream = Some(stream);
@@ -65,9 +56,7 @@ impl Connection {
             return Err(Loss::Refused);
         };
         let talk = talk(&mut stream, &mut self.bytes, request, self.wants_version);
-        let answer = timeout(self.limit, talk)
-            .await
-            .map_err(|_| Loss::Timeout)??;
+        let answer = timeout(self.limit, talk).await.map_err(|_| Loss::Timeout)??;
         if !answer.closes {
             self.stream = Some(stream);
         }

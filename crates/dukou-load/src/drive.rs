@@ -65,13 +65,7 @@ impl Clock {
         let start = Instant::now();
         let measured = start + settings.warmup;
         let end = measured + settings.duration;
-        Self {
-            start,
-            measured,
-            end,
-            hard_end: end + settings.timeout,
-            cpu: process_cpu(),
-        }
+        Self { start, measured, end, hard_end: end + settings.timeout, cpu: process_cpu() }
     }
 }
 
@@ -85,10 +79,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, UsageError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| UsageError::System {
-            what: "a runtime",
-            error,
-        })
+        .map_err(|error| UsageError::System { what: "a runtime", error })
 }
 
 /// Runs the whole of it and gives the report as JSON text.
@@ -96,10 +87,7 @@ pub fn run(settings: Settings) -> Result<String, UsageError> {
     let target = Target::resolve(&settings.url)?;
     let Requests(requests) = runtime()?.block_on(async {
         let mut probe = Connection::new(target.clone(), settings.timeout, false);
-        probe
-            .connect()
-            .await
-            .map_err(|_| UsageError::Unreachable(settings.url.clone()))?;
+        probe.connect().await.map_err(|_| UsageError::Unreachable(settings.url.clone()))?;
         Requests::prepare(&settings, &target).await
     })?;
     let expected = Expectation::load(&settings, requests.len())?;
@@ -122,10 +110,8 @@ pub fn run(settings: Settings) -> Result<String, UsageError> {
     });
     let record = run_threads(&shared)?;
     fill(&mut report, &shared, &record);
-    serde_json::to_string_pretty(&report).map_err(|error| UsageError::System {
-        what: "the report",
-        error: error.into(),
-    })
+    serde_json::to_string_pretty(&report)
+        .map_err(|error| UsageError::System { what: "the report", error: error.into() })
 }
 
 fn run_threads(shared: &Arc<Shared>) -> Result<Record, UsageError> {
@@ -148,10 +134,7 @@ fn run_threads(shared: &Arc<Shared>) -> Result<Record, UsageError> {
             Err(mpsc::RecvTimeoutError::Timeout) => shared.say_progress(),
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 let error = io::Error::other("a client thread has ended early");
-                return Err(UsageError::System {
-                    what: "a thread",
-                    error,
-                });
+                return Err(UsageError::System { what: "a thread", error });
             }
         }
     }
@@ -160,18 +143,9 @@ fn run_threads(shared: &Arc<Shared>) -> Result<Record, UsageError> {
 
 /// One thread's share of the connections and of the arrivals.
 fn run_lane(shared: &Arc<Shared>, lane: usize) -> Result<Record, UsageError> {
-    let Settings {
-        connections,
-        threads,
-        rate,
-        seed,
-        ..
-    } = shared.settings;
+    let Settings { connections, threads, rate, seed, .. } = shared.settings;
     let share = connections / threads + usize::from(lane < connections % threads);
-    let refused = |error| UsageError::System {
-        what: "a timer",
-        error,
-    };
+    let refused = |error| UsageError::System { what: "a timer", error };
     let runtime = runtime()?;
     let made = runtime.block_on(async {
         let mut made = Vec::new();
@@ -226,20 +200,13 @@ fn run_lane(shared: &Arc<Shared>, lane: usize) -> Result<Record, UsageError> {
 
 impl Shared {
     fn connection(&self) -> Connection {
-        let Settings {
-            timeout,
-            header_version,
-            ..
-        } = self.settings;
+        let Settings { timeout, header_version, .. } = self.settings;
         Connection::new(self.target.clone(), timeout, header_version)
     }
 
     fn expectations(&self) -> Vec<Expectation> {
         let tolerance = self.settings.tolerance;
-        self.expected
-            .iter()
-            .map(|wanted| Expectation::new(wanted.clone(), tolerance))
-            .collect()
+        self.expected.iter().map(|wanted| Expectation::new(wanted.clone(), tolerance)).collect()
     }
 
     /// Whether one more measured request may be sent.
@@ -254,10 +221,7 @@ impl Shared {
         if self.settings.progress {
             let ok = self.ok.load(Ordering::Relaxed);
             let failed = self.failed.load(Ordering::Relaxed);
-            let seconds = self
-                .clock
-                .get()
-                .map_or(0.0, |clock| clock.start.elapsed().as_secs_f64());
+            let seconds = self.clock.get().map_or(0.0, |clock| clock.start.elapsed().as_secs_f64());
             eprintln!("{seconds:6.1} s  {ok} answered, {failed} failed");
         }
     }
@@ -317,10 +281,7 @@ impl Worker {
             Ok(answer) if !(200..300).contains(&answer.status) => Some(Loss::Status),
             Ok(answer) => {
                 let body = self.connection.body(answer);
-                let right = self
-                    .expectations
-                    .get_mut(at)
-                    .is_none_or(|wanted| wanted.holds(body));
+                let right = self.expectations.get_mut(at).is_none_or(|wanted| wanted.holds(body));
                 (!right).then_some(Loss::WrongAnswer)
             }
         };
@@ -337,11 +298,7 @@ impl Worker {
         };
         let phase = is_measured.then(|| self.phases.at(due));
         self.record.borrow_mut().part(phase).add(&finished);
-        let counter = if loss.is_some() {
-            &self.shared.failed
-        } else {
-            &self.shared.ok
-        };
+        let counter = if loss.is_some() { &self.shared.failed } else { &self.shared.ok };
         counter.fetch_add(1, Ordering::Relaxed);
         if loss == Some(Loss::Refused) {
             tokio::time::sleep(AFTER_REFUSAL).await;
@@ -358,8 +315,7 @@ fn fill(report: &mut Report, shared: &Shared, record: &Record) {
         measured.merge(part);
     }
     let span = |from: Instant, part: &crate::record::Part| {
-        part.last
-            .map_or(Duration::ZERO, |last| last.saturating_duration_since(from))
+        part.last.map_or(Duration::ZERO, |last| last.saturating_duration_since(from))
     };
     let sent = measured.sent() + record.warmup.sent();
     report.client = Client::of(process_cpu().saturating_sub(clock.cpu), sent);

@@ -27,21 +27,13 @@ impl Expectation {
         match (first.is_empty(), second.is_empty()) {
             (true, false) => Err(UsageError::LoneAlternative),
             (_, true) => Ok(first.into_iter().map(|one| vec![one]).collect()),
-            _ => Ok(first
-                .into_iter()
-                .zip(second)
-                .map(|(one, other)| vec![one, other])
-                .collect()),
+            _ => Ok(first.into_iter().zip(second).map(|(one, other)| vec![one, other]).collect()),
         }
     }
 
     /// For these, one of which must be there.
     pub const fn new(wanted: Vec<Value>, tolerance: f64) -> Self {
-        Self {
-            wanted,
-            tolerance,
-            last_right: Vec::new(),
-        }
+        Self { wanted, tolerance, last_right: Vec::new() }
     }
 
     /// Whether `body` contains what is expected.
@@ -49,11 +41,8 @@ impl Expectation {
         if !self.last_right.is_empty() && self.last_right == body {
             return true;
         }
-        let right = serde_json::from_slice::<Value>(body).is_ok_and(|came| {
-            self.wanted
-                .iter()
-                .any(|one| contains(&came, one, self.tolerance))
-        });
+        let right = serde_json::from_slice::<Value>(body)
+            .is_ok_and(|came| self.wanted.iter().any(|one| contains(&came, one, self.tolerance)));
         if right {
             self.last_right.clear();
             self.last_right.extend_from_slice(body);
@@ -68,44 +57,28 @@ fn read_all(
     files: &[PathBuf],
     bodies: usize,
 ) -> Result<Vec<Value>, UsageError> {
-    let mut wanted = files
-        .iter()
-        .map(|path| read(path))
-        .collect::<Result<Vec<Value>, _>>()?;
+    let mut wanted = files.iter().map(|path| read(path)).collect::<Result<Vec<Value>, _>>()?;
     match wanted.len() {
         1 => Ok(vec![wanted.remove(0); bodies]),
         count if count == 0 || count == bodies => Ok(wanted),
-        expected => Err(UsageError::ExpectCount {
-            flag,
-            expected,
-            bodies,
-        }),
+        expected => Err(UsageError::ExpectCount { flag, expected, bodies }),
     }
 }
 
 fn read(path: &Path) -> Result<Value, UsageError> {
-    let bytes = std::fs::read(path).map_err(|error| UsageError::Unreadable {
-        path: path.into(),
-        error,
-    })?;
-    serde_json::from_slice(&bytes).map_err(|error| UsageError::NotJson {
-        path: path.into(),
-        error,
-    })
+    let bytes =
+        std::fs::read(path).map_err(|error| UsageError::Unreadable { path: path.into(), error })?;
+    serde_json::from_slice(&bytes).map_err(|error| UsageError::NotJson { path: path.into(), error })
 }
 
 fn contains(came: &Value, wanted: &Value, tolerance: f64) -> bool {
     match (came, wanted) {
         (Value::Object(came), Value::Object(wanted)) => wanted.iter().all(|(key, inner)| {
-            came.get(key)
-                .is_some_and(|there| contains(there, inner, tolerance))
+            came.get(key).is_some_and(|there| contains(there, inner, tolerance))
         }),
         (Value::Array(came), Value::Array(wanted)) => {
             came.len() == wanted.len()
-                && came
-                    .iter()
-                    .zip(wanted)
-                    .all(|(c, w)| contains(c, w, tolerance))
+                && came.iter().zip(wanted).all(|(c, w)| contains(c, w, tolerance))
         }
         (Value::Number(came), Value::Number(wanted)) => match (came.as_f64(), wanted.as_f64()) {
             (Some(c), Some(w)) => (c - w).abs() <= tolerance * w.abs().max(1.0),
@@ -126,16 +99,10 @@ mod tests {
         let wanted = json!({"outputs": [{"name": "y", "data": [0.25, 1000.0]}]});
         let mut expectation = Expectation::new(vec![wanted], 1e-3);
         let mut holds = |value: Value| expectation.holds(value.to_string().as_bytes());
-        assert!(holds(
-            json!({"outputs": [{"name": "y", "data": [0.2505, 1000.9], "more": 1}]})
-        ));
-        assert!(!holds(
-            json!({"outputs": [{"name": "y", "data": [0.26, 1000.0]}]})
-        ));
+        assert!(holds(json!({"outputs": [{"name": "y", "data": [0.2505, 1000.9], "more": 1}]})));
+        assert!(!holds(json!({"outputs": [{"name": "y", "data": [0.26, 1000.0]}]})));
         assert!(!holds(json!({"outputs": [{"name": "y", "data": [0.25]}]})));
-        assert!(!holds(
-            json!({"outputs": [{"name": "z", "data": [0.25, 1000.0]}]})
-        ));
+        assert!(!holds(json!({"outputs": [{"name": "z", "data": [0.25, 1000.0]}]})));
         assert!(!holds(json!({"error": "no"})));
         assert!(!expectation.holds(b"not json"));
     }

@@ -26,10 +26,7 @@ impl Phases {
     /// One phase, from `start` on.
     pub fn new(start: Instant) -> Arc<Self> {
         let begun = Mutex::new(vec![(FIRST.to_owned(), start)]);
-        Arc::new(Self {
-            begun,
-            count: AtomicUsize::new(1),
-        })
+        Arc::new(Self { begun, count: AtomicUsize::new(1) })
     }
 
     /// A phase begins now.
@@ -59,10 +56,7 @@ impl Phases {
 
     /// When each began, the first not before `earliest`.
     pub fn starts_from(&self, earliest: Instant) -> Vec<Instant> {
-        self.starts()
-            .into_iter()
-            .map(|start| start.max(earliest))
-            .collect()
+        self.starts().into_iter().map(|start| start.max(earliest)).collect()
     }
 
     fn starts(&self) -> Vec<Instant> {
@@ -80,10 +74,7 @@ pub struct PhaseView {
 impl PhaseView {
     /// A view of these.
     pub fn new(phases: &Arc<Phases>) -> Self {
-        Self {
-            phases: Arc::clone(phases),
-            starts: phases.starts(),
-        }
+        Self { phases: Arc::clone(phases), starts: phases.starts() }
     }
 
     /// Which phase a request due at `due` belongs to.
@@ -91,10 +82,7 @@ impl PhaseView {
         if self.phases.count.load(Ordering::Acquire) != self.starts.len() {
             self.starts = self.phases.starts();
         }
-        self.starts
-            .iter()
-            .rposition(|start| *start <= due)
-            .unwrap_or(0)
+        self.starts.iter().rposition(|start| *start <= due).unwrap_or(0)
     }
 }
 

@@ -57,10 +57,7 @@ pub struct Finished<'a> {
     pub loss: Option<Loss>,
 }
 
-#[expect(
-    clippy::expect_used,
-    reason = "constant bounds, which a test below creates"
-)]
+#[expect(clippy::expect_used, reason = "constant bounds, which a test below creates")]
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LARGEST, 3).expect("the bounds are valid")
 }
@@ -94,14 +91,12 @@ impl Part {
         if let Some(status) = finished.status {
             *self.statuses.entry(status).or_default() += 1;
         }
-        self.lateness
-            .saturating_record(nanos(finished.sent - finished.due));
+        self.lateness.saturating_record(nanos(finished.sent - finished.due));
         match finished.loss {
             Some(loss) => self.losses[loss as usize] += 1,
             None => {
                 self.ok += 1;
-                self.latency
-                    .saturating_record(nanos(finished.over - finished.due));
+                self.latency.saturating_record(nanos(finished.over - finished.due));
                 if let Some(version) = finished.version {
                     self.count_version(version);
                 }

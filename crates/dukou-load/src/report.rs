@@ -116,11 +116,8 @@ impl Spread {
     /// Of nanoseconds.
     fn of(nanos: &Histogram<u64>) -> Self {
         let at = |quantile| micros(nanos.value_at_quantile(quantile));
-        let (min, max) = if nanos.is_empty() {
-            (0.0, 0.0)
-        } else {
-            (micros(nanos.min()), micros(nanos.max()))
-        };
+        let (min, max) =
+            if nanos.is_empty() { (0.0, 0.0) } else { (micros(nanos.min()), micros(nanos.max())) };
         Self {
             mean: rounded(nanos.mean() / 1e3),
             min,
@@ -137,28 +134,17 @@ impl Summary {
     /// Of a part that took this long.
     pub fn of(part: &Part, span: Duration) -> Self {
         let seconds = span.as_secs_f64();
-        let counted = Loss::ALL
-            .iter()
-            .zip(part.losses)
-            .filter(|(_, count)| *count > 0);
+        let counted = Loss::ALL.iter().zip(part.losses).filter(|(_, count)| *count > 0);
         Self {
             sent: part.sent(),
             ok: part.ok,
             failed: part.failed(),
             unsent: part.unsent,
             errors: counted.map(|(loss, count)| (loss.name(), count)).collect(),
-            statuses: part
-                .statuses
-                .iter()
-                .map(|(s, count)| (s.to_string(), *count))
-                .collect(),
+            statuses: part.statuses.iter().map(|(s, count)| (s.to_string(), *count)).collect(),
             versions: part.versions.clone(),
             seconds: rounded(seconds),
-            rate: if seconds > 0.0 {
-                rounded(part.ok as f64 / seconds)
-            } else {
-                0.0
-            },
+            rate: if seconds > 0.0 { rounded(part.ok as f64 / seconds) } else { 0.0 },
             sent_bytes: part.sent_bytes,
             received_bytes: part.received_bytes,
             latency_us: Spread::of(&part.latency),
@@ -171,15 +157,8 @@ impl Client {
     /// Of this much CPU for this many requests.
     pub fn of(cpu: Duration, requests: u64) -> Self {
         let cpu_seconds = cpu.as_secs_f64();
-        let each = if requests > 0 {
-            cpu_seconds * 1e6 / requests as f64
-        } else {
-            0.0
-        };
-        Self {
-            cpu_seconds: rounded(cpu_seconds),
-            cpu_us_per_request: rounded(each),
-        }
+        let each = if requests > 0 { cpu_seconds * 1e6 / requests as f64 } else { 0.0 };
+        Self { cpu_seconds: rounded(cpu_seconds), cpu_us_per_request: rounded(each) }
     }
 }
 
@@ -192,11 +171,7 @@ impl Report {
             tool: "dukou-load",
             version: env!("CARGO_PKG_VERSION"),
             url: settings.url.clone(),
-            mode: if settings.rate.is_some() {
-                "open"
-            } else {
-                "closed"
-            },
+            mode: if settings.rate.is_some() { "open" } else { "closed" },
             rate: settings.rate,
             connections: settings.connections,
             connections_made: 0,

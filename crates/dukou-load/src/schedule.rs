@@ -29,11 +29,7 @@ impl Arrivals {
     pub fn new(rate: f64, seed: u64) -> Self {
         let mut random = Random::new(seed);
         let next = random.exponential(1.0 / rate);
-        Self {
-            random,
-            mean_gap: 1.0 / rate,
-            next,
-        }
+        Self { random, mean_gap: 1.0 / rate, next }
     }
 
     /// The next arrival before `end`, where there is one.
@@ -52,10 +48,7 @@ impl Arrivals {
 struct Timer(AsyncFd<OwnedFd>);
 
 impl Timer {
-    #[expect(
-        deprecated,
-        reason = "its successor is `unsafe`; an `OwnedFd` is what that asks for"
-    )]
+    #[expect(deprecated, reason = "its successor is `unsafe`; an `OwnedFd` is what that asks for")]
     fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let fd = timerfd_create(TimerfdClockId::Monotonic, flags)?;
@@ -90,12 +83,7 @@ pub struct Pacer {
 impl Pacer {
     /// From `start` on, for `end`.
     pub fn new(arrivals: Arrivals, start: Instant, end: Duration) -> io::Result<Self> {
-        Ok(Self {
-            arrivals,
-            timer: Timer::new()?,
-            start,
-            end,
-        })
+        Ok(Self { arrivals, timer: Timer::new()?, start, end })
     }
 
     /// Waits for the next arrival and says when it was due; nothing once there are no more.
@@ -105,10 +93,7 @@ impl Pacer {
         };
         let due = self.start + due;
         // A timer may fire a hair early against another clock reading: never send before it is due.
-        while let Some(gap) = due
-            .checked_duration_since(Instant::now())
-            .filter(|g| !g.is_zero())
-        {
+        while let Some(gap) = due.checked_duration_since(Instant::now()).filter(|g| !g.is_zero()) {
             self.timer.wait(gap).await?;
         }
         Ok(Some(due))
@@ -142,16 +127,8 @@ mod tests {
         // Counts of a Poisson process have a variance equal to their mean: evenly spaced arrivals
         // would have none.
         let mean = f64::from(total) / 100.0;
-        let variance = seconds
-            .iter()
-            .map(|c| (f64::from(*c) - mean).powi(2))
-            .sum::<f64>()
-            / 99.0;
-        assert!(
-            (0.5..1.8).contains(&(variance / mean)),
-            "{}",
-            variance / mean
-        );
+        let variance = seconds.iter().map(|c| (f64::from(*c) - mean).powi(2)).sum::<f64>() / 99.0;
+        assert!((0.5..1.8).contains(&(variance / mean)), "{}", variance / mean);
         assert!(arrivals.next_before(end).is_none());
     }
 
@@ -168,10 +145,7 @@ mod tests {
 
     #[test]
     fn nothing_is_due_early() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let arrivals = Arrivals::new(2000.0, 1);
             let end = Duration::from_millis(50);

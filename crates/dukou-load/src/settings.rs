@@ -62,11 +62,7 @@ pub enum Source {
     /// Files, sent in turn.
     Files(Vec<PathBuf>),
     /// Random inputs of a model, from its V2 metadata.
-    Model {
-        name: String,
-        rows: usize,
-        count: usize,
-    },
+    Model { name: String, rows: usize, count: usize },
 }
 
 /// One run.
@@ -119,11 +115,7 @@ pub enum UsageError {
     NoValue(String),
     /// A value of the wrong kind or size.
     #[error("`{flag} {value}` is not {wanted}")]
-    BadValue {
-        flag: String,
-        value: String,
-        wanted: &'static str,
-    },
+    BadValue { flag: String, value: String, wanted: &'static str },
     /// No address.
     #[error("no URL was given; hint: `dukou-load http://127.0.0.1:8080 --model NAME`")]
     NoUrl,
@@ -138,23 +130,13 @@ pub enum UsageError {
     TwoSources,
     /// A file that cannot be read.
     #[error("cannot read `{}`: {error}", path.display())]
-    Unreadable {
-        path: PathBuf,
-        error: std::io::Error,
-    },
+    Unreadable { path: PathBuf, error: std::io::Error },
     /// An expectation that is not JSON.
     #[error("`{}` is not JSON: {error}", path.display())]
-    NotJson {
-        path: PathBuf,
-        error: serde_json::Error,
-    },
+    NotJson { path: PathBuf, error: serde_json::Error },
     /// Not one expectation a body.
     #[error("{expected} `{flag}` were given for {bodies} bodies; give one a body, or one for all")]
-    ExpectCount {
-        flag: &'static str,
-        expected: usize,
-        bodies: usize,
-    },
+    ExpectCount { flag: &'static str, expected: usize, bodies: usize },
     /// An alternative to nothing.
     #[error("`--or-expect` was given without `--expect`")]
     LoneAlternative,
@@ -166,10 +148,7 @@ pub enum UsageError {
     Unreachable(String),
     /// The system refused something.
     #[error("the system refused {what}: {error}")]
-    System {
-        what: &'static str,
-        error: std::io::Error,
-    },
+    System { what: &'static str, error: std::io::Error },
 }
 
 /// Reads the words after the program's name.
@@ -196,11 +175,7 @@ pub fn parse(words: impl Iterator<Item = String>) -> Result<Command, UsageError>
     };
     let (mut model, mut files, mut rows, mut count) = (None, Vec::new(), 1, 16);
     while let Some(flag) = words.next() {
-        let mut value = || {
-            words
-                .next()
-                .ok_or_else(|| UsageError::NoValue(flag.clone()))
-        };
+        let mut value = || words.next().ok_or_else(|| UsageError::NoValue(flag.clone()));
         match flag.as_str() {
             "--help" | "-h" => return Ok(Command::Help),
             "--version" => return Ok(Command::Version),
@@ -242,11 +217,7 @@ pub fn parse(words: impl Iterator<Item = String>) -> Result<Command, UsageError>
 }
 
 fn bad(flag: &str, value: &str, wanted: &'static str) -> UsageError {
-    UsageError::BadValue {
-        flag: flag.to_owned(),
-        value: value.to_owned(),
-        wanted,
-    }
+    UsageError::BadValue { flag: flag.to_owned(), value: value.to_owned(), wanted }
 }
 
 fn number<T: FromStr>(flag: &str, value: &str, wanted: &'static str) -> Result<T, UsageError> {
@@ -260,21 +231,13 @@ fn whole(
 ) -> Result<usize, UsageError> {
     let wanted = "a whole number in its range";
     let given = number(flag, value, wanted)?;
-    if allowed.contains(&given) {
-        Ok(given)
-    } else {
-        Err(bad(flag, value, wanted))
-    }
+    if allowed.contains(&given) { Ok(given) } else { Err(bad(flag, value, wanted)) }
 }
 
 fn positive(flag: &str, value: &str) -> Result<f64, UsageError> {
     let wanted = "a number above 0 and up to 10 million";
     let given: f64 = number(flag, value, wanted)?;
-    if given > 0.0 && given <= 1e7 {
-        Ok(given)
-    } else {
-        Err(bad(flag, value, wanted))
-    }
+    if given > 0.0 && given <= 1e7 { Ok(given) } else { Err(bad(flag, value, wanted)) }
 }
 
 /// Up to a day: a run always ends.
@@ -290,18 +253,12 @@ fn seconds(flag: &str, value: &str) -> Result<Duration, UsageError> {
 
 fn header(flag: &str, value: &str) -> Result<(String, String), UsageError> {
     let wanted = "a header as `NAME: VALUE`";
-    let (name, text) = value
-        .split_once(':')
-        .ok_or_else(|| bad(flag, value, wanted))?;
+    let (name, text) = value.split_once(':').ok_or_else(|| bad(flag, value, wanted))?;
     let (name, text) = (name.trim(), text.trim());
     let is_clean = !name.is_empty()
         && name.bytes().all(|b| b.is_ascii_graphic())
         && !text.bytes().any(|b| b.is_ascii_control());
-    if is_clean {
-        Ok((name.to_owned(), text.to_owned()))
-    } else {
-        Err(bad(flag, value, wanted))
-    }
+    if is_clean { Ok((name.to_owned(), text.to_owned())) } else { Err(bad(flag, value, wanted)) }
 }
 
 #[cfg(test)]

@@ -3,11 +3,7 @@
 //!     ORT_DYLIB_PATH=… cargo run --release -p dukou-ort --example run_cost [MODEL [CACHE]]
 //!
 //! With a folder for the compiled cache, weights are shared. A measurement, never a test.
-#![allow(
-    clippy::unwrap_used,
-    missing_docs,
-    reason = "an example for whoever tunes this crate"
-)]
+#![allow(clippy::unwrap_used, missing_docs, reason = "an example for whoever tunes this crate")]
 
 use std::{path::PathBuf, time::Instant};
 
@@ -27,10 +23,7 @@ impl Sink for Last {
 /// Bytes of private memory of this process.
 fn private_kib() -> u64 {
     let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("Private_Dirty"))
-        .unwrap();
+    let line = text.lines().find(|line| line.starts_with("Private_Dirty")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
@@ -41,11 +34,7 @@ fn main() {
     let cache = std::env::args_os().nth(2).map(PathBuf::from);
     let begin = Instant::now();
     let runtime = Runtime::load(None).unwrap();
-    println!(
-        "load    {:?} (ONNX Runtime {})",
-        begin.elapsed(),
-        runtime.version()
-    );
+    println!("load    {:?} (ONNX Runtime {})", begin.elapsed(), runtime.version());
     let begin = Instant::now();
     let spec = OpenSpec {
         source: GraphSource::File(path),
@@ -61,16 +50,9 @@ fn main() {
         begin.elapsed(),
         model.residency().as_str(),
         private_kib(),
-        if model.compiled_now() {
-            " (compiled now)"
-        } else {
-            ""
-        }
+        if model.compiled_now() { " (compiled now)" } else { "" }
     );
-    model
-        .notes()
-        .iter()
-        .for_each(|note| println!("note    {note}"));
+    model.notes().iter().for_each(|note| println!("note    {note}"));
     model.set_batchable(true);
     let signature = model.signature().clone();
     let request = |model: &dyn Execute, rows: usize| {
@@ -85,21 +67,12 @@ fn main() {
                 .collect();
             let bytes = shape.iter().product::<usize>() * spec.dtype.size().unwrap();
             let data = Data::Owned(model.lease(position, bytes));
-            Tensor {
-                name: spec.name.clone(),
-                dtype: spec.dtype,
-                shape,
-                data,
-            }
+            Tensor { name: spec.name.clone(), dtype: spec.dtype, shape, data }
         });
         InferRequest::new(RequestId(0), Principal::Loopback, inputs.collect())
     };
     // A large model is asked less often.
-    let repeats = if model.mapped_bytes() > 10 << 20 {
-        20
-    } else {
-        2000
-    };
+    let repeats = if model.mapped_bytes() > 10 << 20 { 20 } else { 2000 };
     for (requests, rows) in [(1, 1), (8, 1), (32, 1), (1, 8), (1, 32), (1, 128), (128, 1)] {
         let mut best = f64::MAX;
         let mut middle = Vec::new();
@@ -107,9 +80,8 @@ fn main() {
             let count = repeats / (requests * rows).clamp(1, 20);
             let begin = Instant::now();
             for _ in 0..count {
-                let batch = Batch {
-                    requests: (0..requests).map(|_| request(&model, rows)).collect(),
-                };
+                let batch =
+                    Batch { requests: (0..requests).map(|_| request(&model, rows)).collect() };
                 let mut last = Last::default();
                 model.run(0, batch, &mut last);
                 last.0.unwrap().unwrap();
@@ -132,9 +104,7 @@ fn main() {
         .map(|_| {
             let mut model = runtime.open(spec.clone()).unwrap();
             model.set_batchable(true);
-            let batch = Batch {
-                requests: vec![request(&model, 32)],
-            };
+            let batch = Batch { requests: vec![request(&model, 32)] };
             model.run(0, batch, &mut Last::default());
             model
         })
@@ -145,17 +115,9 @@ fn main() {
         private_kib().saturating_sub(before) / 200
     );
     drop(more);
-    println!(
-        "after   {} KiB of them stay",
-        private_kib().saturating_sub(before) / 200
-    );
+    println!("after   {} KiB of them stay", private_kib().saturating_sub(before) / 200);
     let before = private_kib();
-    let large = Batch {
-        requests: vec![request(&model, 20_000)],
-    };
+    let large = Batch { requests: vec![request(&model, 20_000)] };
     model.run(0, large, &mut Last::default());
-    println!(
-        "20,000 rows once: {} KiB stay",
-        private_kib().saturating_sub(before)
-    );
+    println!("20,000 rows once: {} KiB stay", private_kib().saturating_sub(before));
 }

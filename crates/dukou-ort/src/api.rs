@@ -29,10 +29,7 @@ impl Status {
 
     /// For what went wrong on our side of the interface.
     pub fn ours(message: impl Into<String>) -> Self {
-        Self {
-            code: -1,
-            message: message.into(),
-        }
+        Self { code: -1, message: message.into() }
     }
 }
 
@@ -48,9 +45,8 @@ pub(crate) fn check(api: Api, status: sys::OrtStatusPtr) -> Result<(), Status> {
     // SAFETY: the status is not null and ours to release; the message lives until then.
     unsafe {
         let code = code_of(status.0);
-        let message = CStr::from_ptr((api.GetErrorMessage)(status.0))
-            .to_string_lossy()
-            .into_owned();
+        let message =
+            CStr::from_ptr((api.GetErrorMessage)(status.0)).to_string_lossy().into_owned();
         (api.ReleaseStatus)(status.0);
         Err(Status { code, message })
     }
@@ -141,10 +137,8 @@ impl SessionOptions {
     /// copies what it needs while it is made.
     pub fn external_files(&self, files: &[(CString, &[u8])]) -> Result<(), Status> {
         let names: Vec<*const c_char> = files.iter().map(|(name, _)| name.as_ptr()).collect();
-        let buffers: Vec<*mut c_char> = files
-            .iter()
-            .map(|(_, bytes)| bytes.as_ptr().cast_mut().cast())
-            .collect();
+        let buffers: Vec<*mut c_char> =
+            files.iter().map(|(_, bytes)| bytes.as_ptr().cast_mut().cast()).collect();
         let lengths: Vec<usize> = files.iter().map(|(_, bytes)| bytes.len()).collect();
         // SAFETY: three arrays of equal length; names are copied; buffers are read (never written)
         // while the session is made, and `Runtime` keeps them until then.
@@ -181,9 +175,7 @@ impl RunOptions {
         check(api, unsafe { (api.CreateRunOptions)(&raw mut raw) })?;
         let options = made(Self::take(api, raw))?;
         // SAFETY: the object was just made; 4 is `FATAL`.
-        check(api, unsafe {
-            (api.RunOptionsSetRunLogSeverityLevel)(options.as_ptr(), 4)
-        })?;
+        check(api, unsafe { (api.RunOptionsSetRunLogSeverityLevel)(options.as_ptr(), 4) })?;
         Ok(options)
     }
 }
@@ -227,9 +219,7 @@ impl Value {
         let mut allocator = ptr::null_mut();
         let mut raw = ptr::null_mut();
         // SAFETY: the default allocator is a singleton of the library; `raw` is written with the value.
-        check(api, unsafe {
-            (api.GetAllocatorWithDefaultOptions)(&raw mut allocator)
-        })?;
+        check(api, unsafe { (api.GetAllocatorWithDefaultOptions)(&raw mut allocator) })?;
         check(api, unsafe {
             (api.CreateTensorAsOrtValue)(
                 allocator,
@@ -265,16 +255,11 @@ impl Value {
     pub fn shape(&self) -> Result<(i32, Vec<usize>), Status> {
         let mut raw = ptr::null_mut();
         // SAFETY: the value is a tensor (its session said so); `raw` is written with a new object.
-        check(self.api, unsafe {
-            (self.api.GetTensorTypeAndShape)(self.as_ptr(), &raw mut raw)
-        })?;
+        check(self.api, unsafe { (self.api.GetTensorTypeAndShape)(self.as_ptr(), &raw mut raw) })?;
         let info = made(ShapeInfo::take(self.api, raw))?;
         Ok((
             info.element()?,
-            info.extents()?
-                .into_iter()
-                .map(|e| usize::try_from(e).unwrap_or(0))
-                .collect(),
+            info.extents()?.into_iter().map(|e| usize::try_from(e).unwrap_or(0)).collect(),
         ))
     }
 
@@ -282,9 +267,7 @@ impl Value {
     pub fn data(&self) -> Result<*const u8, Status> {
         let mut data = ptr::null_mut();
         // SAFETY: `data` is where the function writes the address.
-        check(self.api, unsafe {
-            (self.api.GetTensorMutableData)(self.as_ptr(), &raw mut data)
-        })?;
+        check(self.api, unsafe { (self.api.GetTensorMutableData)(self.as_ptr(), &raw mut data) })?;
         Ok(data.cast_const().cast())
     }
 
@@ -331,9 +314,7 @@ pub(crate) fn element_of(
 ) -> Result<i32, Status> {
     let mut element = 0_i32;
     // SAFETY: the enum is an int in C; it is read as one.
-    check(api, unsafe {
-        (api.GetTensorElementType)(info, (&raw mut element).cast())
-    })?;
+    check(api, unsafe { (api.GetTensorElementType)(info, (&raw mut element).cast()) })?;
     Ok(element)
 }
 
@@ -344,13 +325,9 @@ pub(crate) fn extents_of(
 ) -> Result<Vec<i64>, Status> {
     let mut rank = 0;
     // SAFETY: `info` is alive; `rank` is written with a count, and then that many extents are.
-    check(api, unsafe {
-        (api.GetDimensionsCount)(info, &raw mut rank)
-    })?;
+    check(api, unsafe { (api.GetDimensionsCount)(info, &raw mut rank) })?;
     let mut extents = vec![0_i64; rank];
     // SAFETY: as above.
-    check(api, unsafe {
-        (api.GetDimensions)(info, extents.as_mut_ptr(), rank)
-    })?;
+    check(api, unsafe { (api.GetDimensions)(info, extents.as_mut_ptr(), rank) })?;
     Ok(extents)
 }

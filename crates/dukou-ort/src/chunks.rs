@@ -57,21 +57,15 @@ fn mapped(sha256: &str) -> Option<Arc<FileBytes>> {
 /// Bytes of all chunks that are mapped in this process now.
 pub fn mapped_bytes() -> usize {
     let held = MAPPED.lock();
-    held.iter()
-        .flatten()
-        .filter_map(|(_, weak)| weak.upgrade())
-        .map(|bytes| bytes.len())
-        .sum()
+    held.iter().flatten().filter_map(|(_, weak)| weak.upgrade()).map(|bytes| bytes.len()).sum()
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
@@ -79,10 +73,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 }
 
 fn damaged(path: &Path) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("`{}` is damaged", path.display()),
-    )
+    io::Error::new(io::ErrorKind::InvalidData, format!("`{}` is damaged", path.display()))
 }
 
 /// Maps a chunk, or finds the mapping that is there already. A file that does not look as it did is
@@ -117,10 +108,7 @@ pub(crate) fn write(folder: &Path, content: &[u8]) -> io::Result<Chunk> {
     if let Ok(file) = fs::File::open(&path) {
         let there = FileBytes::map_file(&file)?;
         if there.len() == content.len() && there[..] == *content {
-            return Ok(Chunk {
-                sha256,
-                stamp: Stamp::of(&file.metadata()?),
-            });
+            return Ok(Chunk { sha256, stamp: Stamp::of(&file.metadata()?) });
         }
     }
     let temporary = temporary_name(folder);
@@ -132,10 +120,7 @@ pub(crate) fn write(folder: &Path, content: &[u8]) -> io::Result<Chunk> {
         file.metadata()
     })();
     match written {
-        Ok(metadata) => Ok(Chunk {
-            sha256,
-            stamp: Stamp::of(&metadata),
-        }),
+        Ok(metadata) => Ok(Chunk { sha256, stamp: Stamp::of(&metadata) }),
         Err(error) => {
             let _ = fs::remove_file(&temporary);
             Err(error)
@@ -164,11 +149,7 @@ pub(crate) fn sweep(folder: &Path) -> io::Result<()> {
             && !Path::new("/proc").join(owner).exists()
         {
             let path = entry.path();
-            let _ = if path.is_dir() {
-                fs::remove_dir_all(&path)
-            } else {
-                fs::remove_file(&path)
-            };
+            let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         }
     }
     Ok(())
@@ -187,21 +168,14 @@ mod tests {
         let second = map(folder.path(), &chunk).unwrap();
         assert!(Arc::ptr_eq(&first, &second));
         assert_eq!(&first[..], &content[..]);
-        assert_eq!(
-            write(folder.path(), &content).unwrap().stamp,
-            chunk.stamp,
-            "not written again"
-        );
+        assert_eq!(write(folder.path(), &content).unwrap().stamp, chunk.stamp, "not written again");
         drop((first, second));
 
         let path = folder.path().join(&chunk.sha256);
         let mut other = content.clone();
         other[77] ^= 1;
         fs::write(&path, &other).unwrap();
-        assert_eq!(
-            map(folder.path(), &chunk).unwrap_err().kind(),
-            io::ErrorKind::InvalidData
-        );
+        assert_eq!(map(folder.path(), &chunk).unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert!(!path.exists(), "a damaged chunk does not stay");
 
         // The same bytes in another file: looks different, is good.
@@ -212,10 +186,7 @@ mod tests {
     #[test]
     fn what_a_dead_process_left_is_swept() {
         let folder = tempfile::tempdir().unwrap();
-        let (dead, alive) = (
-            folder.path().join(".tmp-999999999-0"),
-            temporary_name(folder.path()),
-        );
+        let (dead, alive) = (folder.path().join(".tmp-999999999-0"), temporary_name(folder.path()));
         fs::write(&dead, b"half").unwrap();
         fs::write(&alive, b"half").unwrap();
         sweep(folder.path()).unwrap();

@@ -82,15 +82,9 @@ fn cpu_class() -> String {
     for (name, there) in [
         ("avx2", std::arch::is_x86_feature_detected!("avx2")),
         ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
-        (
-            "avx512vnni",
-            std::arch::is_x86_feature_detected!("avx512vnni"),
-        ),
+        ("avx512vnni", std::arch::is_x86_feature_detected!("avx512vnni")),
         ("avxvnni", std::arch::is_x86_feature_detected!("avxvnni")),
-        (
-            "avx512bf16",
-            std::arch::is_x86_feature_detected!("avx512bf16"),
-        ),
+        ("avx512bf16", std::arch::is_x86_feature_detected!("avx512bf16")),
     ] {
         if there {
             class.push('+');
@@ -109,11 +103,7 @@ pub(crate) fn obtain(
     threads: usize,
 ) -> Result<(Compiled, Callable), Trouble> {
     let cpu = cpu_class();
-    let named = format!(
-        "{FORMAT}\n{}\n{}\n{cpu}",
-        source.identity,
-        runtime.version()
-    );
+    let named = format!("{FORMAT}\n{}\n{}\n{cpu}", source.identity, runtime.version());
     let home = folder.join(chunks::sha256(named.as_bytes()));
     let chunk_folder = folder.join("chunks");
     let cached = || -> Result<Option<(Compiled, Callable)>, Trouble> {
@@ -157,18 +147,11 @@ pub(crate) fn obtain(
         chunks: Vec::new(),
         tensors: Vec::new(),
     };
-    let build = Build {
-        runtime,
-        source,
-        threads,
-        temporary: &temporary,
-        chunk_folder: &chunk_folder,
-    };
+    let build =
+        Build { runtime, source, threads, temporary: &temporary, chunk_folder: &chunk_folder };
     let made = build.make(&mut index).and_then(|pair| {
         if !source.unchanged() {
-            return Err(Trouble::Now(
-                "the model was written while it was read".to_owned(),
-            ));
+            return Err(Trouble::Now("the model was written while it was read".to_owned()));
         }
         publish(&temporary, &home)?;
         Ok(pair)
@@ -180,22 +163,12 @@ pub(crate) fn obtain(
             tensors: Vec::new(),
             ..index
         };
-        let _ = index
-            .write(&temporary)
-            .and_then(|()| publish(&temporary, &home));
+        let _ = index.write(&temporary).and_then(|()| publish(&temporary, &home));
     }
     if made.is_err() {
         let _ = fs::remove_dir_all(&temporary);
     }
-    made.map(|(compiled, first)| {
-        (
-            Compiled {
-                folder: home,
-                ..compiled
-            },
-            first,
-        )
-    })
+    made.map(|(compiled, first)| (Compiled { folder: home, ..compiled }, first))
 }
 
 fn publish(temporary: &Path, home: &Path) -> io::Result<()> {
@@ -225,18 +198,10 @@ impl Compiled {
         what: &str,
     ) -> Result<Callable, Status> {
         let loaded = &runtime.0;
-        let making = Making {
-            threads,
-            providers: &[],
-            optimize: false,
-            pack: false,
-        };
+        let making = Making { threads, providers: &[], optimize: false, pack: false };
         let options = session::options(runtime, &making)?;
         let folder = c_path(&self.folder)?;
-        options.config(
-            c"session.model_external_initializers_file_folder_path",
-            &folder,
-        )?;
+        options.config(c"session.model_external_initializers_file_folder_path", &folder)?;
         let mut values = Vec::with_capacity(self.places.len());
         for place in &self.places {
             let bytes = self
@@ -287,46 +252,26 @@ impl Build<'_> {
         let compiled = Compiled::load(self.temporary, self.chunk_folder)?;
         let first = compiled.session(self.runtime, self.threads, &self.source.what)?;
         prove::same_answers(&original, &first).map_err(Trouble::Unfit)?;
-        Ok((
-            Compiled {
-                built: true,
-                ..compiled
-            },
-            first,
-        ))
+        Ok((Compiled { built: true, ..compiled }, first))
     }
 
     /// The runtime's own optimizer, at its full level, writing what it made.
     fn optimize(&self) -> Result<Callable, Status> {
-        let making = Making {
-            threads: self.threads,
-            providers: &[],
-            optimize: true,
-            pack: false,
-        };
+        let making = Making { threads: self.threads, providers: &[], optimize: true, pack: false };
         let options = session::options(self.runtime, &making)?;
         let path = c_path(&self.temporary.join(GRAPH))?;
         let api = self.runtime.0.api;
         // SAFETY: the options are alive and the path is copied.
-        check(api, unsafe {
-            (api.SetOptimizedModelFilePath)(options.as_ptr(), path.as_ptr())
-        })?;
+        check(api, unsafe { (api.SetOptimizedModelFilePath)(options.as_ptr(), path.as_ptr()) })?;
         options.config(
             c"session.optimized_model_external_initializers_file_name",
             &c_text(WEIGHTS)?,
         )?;
-        options.config(
-            c"session.optimized_model_external_initializers_min_size_in_bytes",
-            CUT_FROM,
-        )?;
+        options
+            .config(c"session.optimized_model_external_initializers_min_size_in_bytes", CUT_FROM)?;
         self.source.hand_over(&options)?;
         let session = session::create(self.runtime, &self.source.graph, &options)?;
-        Callable::new(
-            self.runtime,
-            session,
-            (Vec::new(), Vec::new()),
-            &self.source.what,
-        )
-        .map_err(|failure| Status::ours(failure.message))
+        Callable::new(self.runtime, session, (Vec::new(), Vec::new()), &self.source.what)
+            .map_err(|failure| Status::ours(failure.message))
     }
 }

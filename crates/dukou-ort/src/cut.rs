@@ -81,8 +81,7 @@ struct Small {
 
 impl Small {
     fn add(&mut self, external: &External, bytes: &[u8]) {
-        self.bytes
-            .resize(self.bytes.len().next_multiple_of(ALIGNMENT), 0);
+        self.bytes.resize(self.bytes.len().next_multiple_of(ALIGNMENT), 0);
         self.places.push(place(external, 0, self.bytes.len()));
         self.bytes.extend_from_slice(bytes);
     }
@@ -93,9 +92,7 @@ impl Small {
         }
         let chunk = index.chunks.len();
         index.chunks.push(chunks::write(folder, &self.bytes)?);
-        index
-            .tensors
-            .extend(self.places.drain(..).map(|place| Place { chunk, ..place }));
+        index.tensors.extend(self.places.drain(..).map(|place| Place { chunk, ..place }));
         self.bytes.clear();
         Ok(())
     }

@@ -21,10 +21,7 @@ fn outside(what: &str, location: &str, why: &str) -> Failure {
 }
 
 fn missing(what: &str, why: String) -> Failure {
-    Failure::new(
-        ErrorCode::FormatsExternalDataMissing,
-        format!("{what} {why}"),
-    )
+    Failure::new(ErrorCode::FormatsExternalDataMissing, format!("{what} {why}"))
 }
 
 /// Whether a location is a plain relative path that goes down only.
@@ -38,18 +35,11 @@ pub(crate) fn stays_inside(location: &str) -> bool {
 
 /// The folder that a model lies in, without links.
 pub(crate) fn folder_of(model: &Path, what: &str) -> Result<PathBuf, Failure> {
-    let folder = model
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = model.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder
         .unwrap_or(Path::new("."))
         .canonicalize()
-        .map_err(|error| {
-            missing(
-                what,
-                format!("lies in a folder that cannot be read: {error}"),
-            )
-        })
+        .map_err(|error| missing(what, format!("lies in a folder that cannot be read: {error}")))
 }
 
 /// Opens every file of external data under `folder`, which has no links in it. Refuses absolute paths,
@@ -68,24 +58,14 @@ pub(crate) fn open_files(facts: &Facts, folder: &Path, what: &str) -> Result<Fil
         let absent = |error: std::io::Error| {
             missing(
                 what,
-                format!(
-                    "refers to weights at `{}`, which cannot be read: {error}",
-                    clip(location)
-                ),
+                format!("refers to weights at `{}`, which cannot be read: {error}", clip(location)),
             )
         };
         let real = folder.join(location).canonicalize().map_err(absent)?;
         if !real.starts_with(folder) {
-            return Err(outside(
-                what,
-                location,
-                "a link that leads out of the model's folder",
-            ));
+            return Err(outside(what, location, "a link that leads out of the model's folder"));
         }
-        files.push((
-            location.to_owned(),
-            Arc::new(FileBytes::map(&real).map_err(absent)?),
-        ));
+        files.push((location.to_owned(), Arc::new(FileBytes::map(&real).map_err(absent)?)));
     }
     Ok(files)
 }
@@ -126,16 +106,8 @@ mod tests {
         for good in ["w.bin", "sub/w.bin", "weights-0.bin", "a..b", "./w.bin"] {
             assert!(stays_inside(good), "{good}");
         }
-        for bad in [
-            "",
-            "/etc/passwd",
-            "../w.bin",
-            "a/../../w",
-            "a/..",
-            "..",
-            "a\\..\\b",
-            "./../w",
-        ] {
+        for bad in ["", "/etc/passwd", "../w.bin", "a/../../w", "a/..", "..", "a\\..\\b", "./../w"]
+        {
             assert!(!stays_inside(bad), "{bad}");
         }
     }

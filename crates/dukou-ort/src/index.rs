@@ -70,11 +70,7 @@ impl Index {
     /// The optimized graph, checked.
     pub fn graph(&self, folder: &Path) -> io::Result<Vec<u8>> {
         let graph = fs::read(folder.join(GRAPH))?;
-        if chunks::sha256(&graph) == self.graph_sha256 {
-            Ok(graph)
-        } else {
-            Err(damaged())
-        }
+        if chunks::sha256(&graph) == self.graph_sha256 { Ok(graph) } else { Err(damaged()) }
     }
 
     /// Every chunk mapped, and every tensor within its chunk.
@@ -104,9 +100,7 @@ pub(crate) fn touch(folder: &Path) {
 pub(crate) fn sweep(folder: &Path, chunk_folder: &Path) -> io::Result<()> {
     let now = SystemTime::now();
     let age = |path: &Path| -> io::Result<Duration> {
-        Ok(now
-            .duration_since(fs::metadata(path)?.modified()?)
-            .unwrap_or_default())
+        Ok(now.duration_since(fs::metadata(path)?.modified()?).unwrap_or_default())
     };
     let mut named: Vec<String> = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -153,8 +147,7 @@ mod tests {
 
     fn make_old(path: &Path) {
         let file = fs::File::options().append(true).open(path).unwrap();
-        file.set_modified(SystemTime::now() - 2 * KEPT_UNUSED)
-            .unwrap();
+        file.set_modified(SystemTime::now() - 2 * KEPT_UNUSED).unwrap();
     }
 
     #[test]

@@ -4,10 +4,7 @@
 //! which implements `Execute`. A graph is read by our own few protobuf messages *before* the runtime
 //! sees it, so that a broken file, weights outside the model's folder and the like are refused in a
 //! sentence of ours. Weights of larger models are mapped once a process and shared by all sessions.
-#![allow(
-    unsafe_code,
-    reason = "the C API of ONNX Runtime; each block says why it is sound"
-)]
+#![allow(unsafe_code, reason = "the C API of ONNX Runtime; each block says why it is sound")]
 
 mod api;
 mod chunks;

@@ -43,20 +43,15 @@ pub(crate) fn open(runtime: &Runtime, spec: &OpenSpec) -> Result<OrtModel, Failu
     let source = read(&spec.source)?;
     let mut notes = Vec::new();
     let providers = choose_providers(runtime, &spec.providers, &mut notes);
-    let sessions = if spec.threads <= 1 {
-        1
-    } else {
-        spec.instances.max(1)
-    };
+    let sessions = if spec.threads <= 1 { 1 } else { spec.instances.max(1) };
 
     let shared = shared(runtime, spec, &source, &providers, &mut notes);
     let (calls, residency, compiled_now) = match shared {
         Some((compiled, first)) => {
             let mut calls = vec![Arc::new(first)];
             for _ in 1..sessions {
-                let one = compiled
-                    .session(runtime, spec.threads, &source.what)
-                    .map_err(|status| {
+                let one =
+                    compiled.session(runtime, spec.threads, &source.what).map_err(|status| {
                         refusal::of_opening(status, &source.facts, &source.what, runtime.version())
                     })?;
                 calls.push(Arc::new(one));
@@ -66,17 +61,12 @@ pub(crate) fn open(runtime: &Runtime, spec: &OpenSpec) -> Result<OrtModel, Failu
         None => {
             let mut calls = Vec::with_capacity(sessions);
             for _ in 0..sessions {
-                calls.push(Arc::new(plain(
-                    runtime, spec, &source, &providers, &mut notes,
-                )?));
+                calls.push(Arc::new(plain(runtime, spec, &source, &providers, &mut notes)?));
             }
             (calls, Residency::Plain, false)
         }
     };
-    let signature = calls
-        .first()
-        .map(|call| call.signature.clone())
-        .unwrap_or_default();
+    let signature = calls.first().map(|call| call.signature.clone()).unwrap_or_default();
     notes.dedup();
     if compiled_now {
         // The whole model was in memory while it was optimized.
@@ -97,26 +87,14 @@ pub(crate) fn open(runtime: &Runtime, spec: &OpenSpec) -> Result<OrtModel, Failu
 fn read(source: &GraphSource) -> Result<Source, Failure> {
     match source {
         GraphSource::File(path) => read_bare(path),
-        GraphSource::Verified {
-            digest,
-            graph,
-            external,
-        } => {
+        GraphSource::Verified { digest, graph, external } => {
             let what = format!("the graph of {digest}");
             let graph = Bytes::from_owner(Shared(Arc::clone(graph)));
             let facts = graph::read(graph.clone(), &what)?;
             let files = external.clone();
             external::check_extents(&facts, &files, &what)?;
             let identity = digest.as_str().to_owned();
-            Ok(Source {
-                what,
-                graph,
-                files,
-                folder: None,
-                facts,
-                identity,
-                watched: None,
-            })
+            Ok(Source { what, graph, files, folder: None, facts, identity, watched: None })
         }
     }
 }
@@ -141,15 +119,7 @@ fn read_bare(path: &Path) -> Result<Source, Failure> {
     };
     external::check_extents(&facts, &files, &what)?;
     let identity = watched.identity();
-    Ok(Source {
-        what,
-        graph,
-        files,
-        folder,
-        facts,
-        identity,
-        watched: Some(watched),
-    })
+    Ok(Source { what, graph, files, folder, facts, identity, watched: Some(watched) })
 }
 
 /// Gives `Bytes` a shared owner.
@@ -171,11 +141,7 @@ fn read_file(path: &Path) -> std::io::Result<Bytes> {
         return Err(std::io::ErrorKind::IsADirectory.into());
     }
     let large = metadata.len() > READ_UP_TO;
-    let bytes = if large {
-        FileBytes::map(path)
-    } else {
-        FileBytes::read(path)
-    };
+    let bytes = if large { FileBytes::map(path) } else { FileBytes::read(path) };
     Ok(Bytes::from_owner(bytes?))
 }
 
@@ -211,10 +177,7 @@ impl Watched {
     }
 
     fn identity(&self) -> String {
-        format!(
-            "file:{}",
-            chunks::sha256(format!("{:?}", self.0).as_bytes())
-        )
+        format!("file:{}", chunks::sha256(format!("{:?}", self.0).as_bytes()))
     }
 }
 
@@ -252,12 +215,7 @@ fn plain(
     notes: &mut Vec<String>,
 ) -> Result<Callable, Failure> {
     let attempt = |providers: &[CString]| {
-        let making = Making {
-            threads: spec.threads,
-            providers,
-            optimize: true,
-            pack: true,
-        };
+        let making = Making { threads: spec.threads, providers, optimize: true, pack: true };
         let options = session::options(runtime, &making)?;
         source.hand_over(&options)?;
         session::create(runtime, &source.graph, &options)
@@ -326,10 +284,7 @@ fn shared(
     match compiled::obtain(runtime, folder, source, spec.threads) {
         Ok(pair) => Some(pair),
         Err(trouble) => {
-            notes.push(format!(
-                "weights are not shared: {}",
-                clip(&trouble.words())
-            ));
+            notes.push(format!("weights are not shared: {}", clip(&trouble.words())));
             None
         }
     }

@@ -17,9 +17,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub fn new() -> Self {
-        Self {
-            classes: std::array::from_fn(|_| Mutex::new(Vec::new())),
-        }
+        Self { classes: std::array::from_fn(|_| Mutex::new(Vec::new())) }
     }
 
     /// A buffer of exactly `bytes`. Its contents are unspecified.
@@ -31,10 +29,7 @@ impl Pool {
         let Some(class) = self.class(bits) else {
             return Buffer::zeroed(bytes);
         };
-        let mut buffer = class
-            .lock()
-            .pop()
-            .unwrap_or_else(|| Buffer::zeroed(1 << bits));
+        let mut buffer = class.lock().pop().unwrap_or_else(|| Buffer::zeroed(1 << bits));
         buffer.resize(bytes);
         buffer
     }
@@ -73,19 +68,12 @@ mod tests {
         assert_eq!((lease.len(), lease.capacity()), (1000, 1024));
         pool.give_back(lease);
         let again = pool.lease(600);
-        assert_eq!(
-            (again.bytes().as_ptr(), again.len()),
-            (place, 600),
-            "the same memory"
-        );
+        assert_eq!((again.bytes().as_ptr(), again.len()), (place, 600), "the same memory");
         (0..100).for_each(|_| pool.give_back(Buffer::zeroed(1024)));
         (0..4).for_each(|_| pool.give_back(Buffer::zeroed(1 << 23)));
         pool.give_back(Buffer::zeroed(1 << 24));
-        let kept: usize = pool
-            .classes
-            .iter()
-            .map(|c| c.lock().iter().map(Buffer::capacity).sum::<usize>())
-            .sum();
+        let kept: usize =
+            pool.classes.iter().map(|c| c.lock().iter().map(Buffer::capacity).sum::<usize>()).sum();
         assert_eq!(kept, 64 * 1024 + (2 << 23));
     }
 

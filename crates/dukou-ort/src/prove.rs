@@ -21,12 +21,7 @@ pub(crate) fn same_answers(expected: &Callable, actual: &Callable) -> Result<(),
         return Err("the compiled graph has another signature".to_owned());
     }
     let signature = &expected.signature;
-    let Some(memory) = signature
-        .inputs
-        .iter()
-        .map(sample)
-        .collect::<Option<Vec<_>>>()
-    else {
+    let Some(memory) = signature.inputs.iter().map(sample).collect::<Option<Vec<_>>>() else {
         return Ok(());
     };
     let outputs: Vec<usize> = (0..signature.outputs.len()).collect();
@@ -44,15 +39,9 @@ pub(crate) fn same_answers(expected: &Callable, actual: &Callable) -> Result<(),
     let came = run(actual)
         .map_err(|status| format!("the compiled graph does not run: {}", status.message))?;
     for ((wanted, came), spec) in wanted.iter().zip(&came).zip(&signature.outputs) {
-        compare(wanted, came, spec)
-            .map_err(|status| status.message)?
-            .then_some(())
-            .ok_or_else(|| {
-                format!(
-                    "output `{}` of the compiled graph differs from the original's",
-                    spec.name
-                )
-            })?;
+        compare(wanted, came, spec).map_err(|status| status.message)?.then_some(()).ok_or_else(
+            || format!("output `{}` of the compiled graph differs from the original's", spec.name),
+        )?;
     }
     Ok(())
 }
@@ -72,9 +61,7 @@ fn sample(spec: &TensorSpec) -> Option<(Vec<i64>, Vec<u8>)> {
     let number = |i: usize| ((i * 7) % 13) as f32 / 13.0 - 0.4;
     let bytes = match spec.dtype {
         DType::Fp32 => (0..count).flat_map(|i| number(i).to_le_bytes()).collect(),
-        DType::Fp64 => (0..count)
-            .flat_map(|i| f64::from(number(i)).to_le_bytes())
-            .collect(),
+        DType::Fp64 => (0..count).flat_map(|i| f64::from(number(i)).to_le_bytes()).collect(),
         // Bits of 0.5, in both 16-bit kinds.
         DType::Fp16 => [0x00, 0x38].repeat(count),
         DType::Bf16 => [0x00, 0x3f].repeat(count),
@@ -82,9 +69,7 @@ fn sample(spec: &TensorSpec) -> Option<(Vec<i64>, Vec<u8>)> {
         // Zeros and ones: indices that every table has.
         dtype => {
             let size = dtype.size()?;
-            (0..count * size)
-                .map(|i| u8::from(i % size == 0 && (i / size) % 2 == 1))
-                .collect()
+            (0..count * size).map(|i| u8::from(i % size == 0 && (i / size) % 2 == 1)).collect()
         }
     };
     Some((shape.iter().map(|&extent| extent as i64).collect(), bytes))
@@ -102,15 +87,7 @@ fn value(
         return Value::strings(loaded.api, shape, (0..count).map(|_| &b"a"[..]));
     }
     // SAFETY: the bytes are the caller's and outlive the run.
-    unsafe {
-        Value::over(
-            loaded.api,
-            &loaded.memory,
-            bytes,
-            shape,
-            element_type(spec.dtype),
-        )
-    }
+    unsafe { Value::over(loaded.api, &loaded.memory, bytes, shape, element_type(spec.dtype)) }
 }
 
 fn compare(wanted: &Value, came: &Value, spec: &TensorSpec) -> Result<bool, Status> {

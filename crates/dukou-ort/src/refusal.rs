@@ -38,11 +38,7 @@ pub(crate) fn of_opening(status: Status, facts: &Facts, what: &str, version: &st
     } else if message.contains("under development and support for this is limited")
         || message.contains("Unsupported model IR version")
     {
-        let opsets: Vec<String> = facts
-            .opsets
-            .iter()
-            .map(|(d, v)| format!("{d} {v}"))
-            .collect();
+        let opsets: Vec<String> = facts.opsets.iter().map(|(d, v)| format!("{d} {v}")).collect();
         Failure::new(
             ErrorCode::FormatsUnsupportedOperator,
             format!(
@@ -52,15 +48,9 @@ pub(crate) fn of_opening(status: Status, facts: &Facts, what: &str, version: &st
             ),
         )
     } else if status.code == Status::INVALID_PROTOBUF || status.code == Status::NO_SUCH_FILE {
-        Failure::new(
-            ErrorCode::FormatsCorrupt,
-            format!("{what} is damaged: {}", words(message)),
-        )
+        Failure::new(ErrorCode::FormatsCorrupt, format!("{what} is damaged: {}", words(message)))
     } else if status.code < 0 {
-        Failure::new(
-            ErrorCode::EngineInternal,
-            format!("{what} could not be opened"),
-        )
+        Failure::new(ErrorCode::EngineInternal, format!("{what} could not be opened"))
     } else {
         Failure::new(
             ErrorCode::FormatsCorrupt,
@@ -82,10 +72,7 @@ pub(crate) fn of_running(status: Status) -> Failure {
     } else {
         Failure::new(
             ErrorCode::RequestRejectedByModel,
-            format!(
-                "the model refused these inputs: {}",
-                running_words(&status.message)
-            ),
+            format!("the model refused these inputs: {}", running_words(&status.message)),
         )
     };
     failure.with_detail(status.message)
@@ -95,9 +82,7 @@ pub(crate) fn of_running(status: Status) -> Failure {
 fn running_words(message: &str) -> String {
     const NODE: &str = "while running ";
     const WORDS: &str = "Status Message: ";
-    let said = message
-        .find(WORDS)
-        .map_or(message, |at| &message[at + WORDS.len()..]);
+    let said = message.find(WORDS).map_or(message, |at| &message[at + WORDS.len()..]);
     let node = message
         .find(NODE)
         .map(|at| &message[at + NODE.len()..])
@@ -109,14 +94,9 @@ fn running_words(message: &str) -> String {
 }
 
 fn is_memory(message: &str) -> bool {
-    [
-        "bad_alloc",
-        "Failed to allocate memory",
-        "bad allocation",
-        "out of memory",
-    ]
-    .iter()
-    .any(|sign| message.contains(sign))
+    ["bad_alloc", "Failed to allocate memory", "bad allocation", "out of memory"]
+        .iter()
+        .any(|sign| message.contains(sign))
 }
 
 /// The operator that is missing, if that is what the runtime means.
@@ -125,30 +105,18 @@ fn lacking_operator(message: &str, facts: &Facts) -> Option<String> {
     if let Some(rest) = after(message, "No Op registered for ") {
         let operator = rest.split_whitespace().next()?;
         let domain = domain_of(operator, facts);
-        return Some(format!(
-            "operator `{}` ({})",
-            clip(operator),
-            facts.opset(&domain)
-        ));
+        return Some(format!("operator `{}` ({})", clip(operator), facts.opset(&domain)));
     }
     // `Fatal error: acme:Teleport(-1) is not a registered function/op`
     if message.contains("is not a registered function/op") {
         let rest = after(message, "Fatal error: ")?;
         let (domain, operator) = rest.split('(').next()?.rsplit_once(':')?;
-        return Some(format!(
-            "operator `{}` ({})",
-            clip(operator),
-            facts.opset(domain)
-        ));
+        return Some(format!("operator `{}` ({})", clip(operator), facts.opset(domain)));
     }
     // `("n1", Teleport, "acme", -1) … Error No opset import for domain 'acme'`
     if let Some(rest) = after(message, "No opset import for domain '") {
         let domain = rest.split('\'').next()?;
-        let operator = facts
-            .operators
-            .iter()
-            .find(|(d, _)| d == domain)
-            .map(|(_, o)| o.as_str());
+        let operator = facts.operators.iter().find(|(d, _)| d == domain).map(|(_, o)| o.as_str());
         return Some(format!(
             "operator `{}` ({})",
             clip(operator.unwrap_or("?")),
@@ -185,10 +153,7 @@ mod tests {
     use super::*;
 
     fn status(code: i32, message: &str) -> Status {
-        Status {
-            code,
-            message: message.into(),
-        }
+        Status { code, message: message.into() }
     }
 
     #[test]
@@ -214,23 +179,12 @@ mod tests {
 
     #[test]
     fn an_operator_without_a_kernel_is_named() {
-        let mut facts = Facts {
-            opsets: vec![("ai.onnx".into(), 13)],
-            ..Facts::default()
-        };
+        let mut facts = Facts { opsets: vec![("ai.onnx".into(), 13)], ..Facts::default() };
         facts.operators.push(("ai.onnx".into(), "Erf".into()));
         let message = "Could not find an implementation for Erf(13) node with name 'n1'";
-        let failure = of_opening(
-            status(Status::NOT_IMPLEMENTED, message),
-            &facts,
-            "`m.onnx`",
-            "1.32.0",
-        );
+        let failure =
+            of_opening(status(Status::NOT_IMPLEMENTED, message), &facts, "`m.onnx`", "1.32.0");
         assert_eq!(failure.code, ErrorCode::FormatsUnsupportedOperator);
-        assert!(
-            failure.message.contains("`Erf` (opset 13 of `ai.onnx`)"),
-            "{}",
-            failure.message
-        );
+        assert!(failure.message.contains("`Erf` (opset 13 of `ai.onnx`)"), "{}", failure.message);
     }
 }

@@ -29,9 +29,7 @@ pub(crate) fn run(
     let mut failed = Failed::new();
     if let [_, _, ..] = requests
         && batchable
-        && requests
-            .iter()
-            .all(|request| check(session, request).is_ok())
+        && requests.iter().all(|request| check(session, request).is_ok())
         && ride_together(requests)
     {
         match group(session, requests) {
@@ -59,11 +57,9 @@ pub(crate) fn run(
         }
         match group(session, std::slice::from_ref(request)) {
             Ok(answers) => {
-                let answer = answers
-                    .and_then(|mut answers| answers.pop())
-                    .ok_or_else(|| {
-                        Failure::new(ErrorCode::EngineInternal, "the model gave no answer")
-                    });
+                let answer = answers.and_then(|mut answers| answers.pop()).ok_or_else(|| {
+                    Failure::new(ErrorCode::EngineInternal, "the model gave no answer")
+                });
                 sink.respond(slot, answer);
             }
             Err(failure) => {
@@ -92,10 +88,7 @@ fn check(session: &Callable, request: &InferRequest) -> Result<(), Failure> {
         if tensor.dtype != spec.dtype {
             return Err(Failure::new(
                 ErrorCode::RequestWrongDtype,
-                format!(
-                    "input `{}` is {}, not {}",
-                    spec.name, spec.dtype, tensor.dtype
-                ),
+                format!("input `{}` is {}, not {}", spec.name, spec.dtype, tensor.dtype),
             ));
         }
         let elements = Tensor::elements(&tensor.shape).ok_or_else(|| {
@@ -106,26 +99,20 @@ fn check(session: &Callable, request: &InferRequest) -> Result<(), Failure> {
         })?;
         let (held, needed) = match (&tensor.data, spec.dtype.size()) {
             (Data::Strings(strings), None) => (strings.len(), Some(elements)),
-            (Data::Owned(_) | Data::Shared(_), Some(size)) => (
-                tensor.bytes().map_or(0, <[u8]>::len),
-                elements.checked_mul(size),
-            ),
+            (Data::Owned(_) | Data::Shared(_), Some(size)) => {
+                (tensor.bytes().map_or(0, <[u8]>::len), elements.checked_mul(size))
+            }
             _ => (0, None),
         };
         if needed != Some(held) {
             return Err(Failure::new(
                 ErrorCode::WireElementCount,
-                format!(
-                    "input `{}`: shape {:?} does not fit the data",
-                    spec.name, tensor.shape
-                ),
+                format!("input `{}`: shape {:?} does not fit the data", spec.name, tensor.shape),
             ));
         }
     }
     if let Requested::Only(positions) = &request.outputs
-        && positions
-            .iter()
-            .any(|&position| position >= signature.outputs.len())
+        && positions.iter().any(|&position| position >= signature.outputs.len())
     {
         return Err(Failure::new(
             ErrorCode::RequestUnknownOutput,
@@ -142,14 +129,9 @@ fn ride_together(requests: &[InferRequest]) -> bool {
     };
     requests.iter().all(|request| {
         let rows = request.rows();
-        request
-            .inputs
-            .iter()
-            .zip(&first.inputs)
-            .all(|(tensor, pattern)| {
-                tensor.shape.first() == Some(&rows)
-                    && tensor.shape.get(1..) == pattern.shape.get(1..)
-            })
+        request.inputs.iter().zip(&first.inputs).all(|(tensor, pattern)| {
+            tensor.shape.first() == Some(&rows) && tensor.shape.get(1..) == pattern.shape.get(1..)
+        })
     })
 }
 
@@ -157,10 +139,7 @@ fn ride_together(requests: &[InferRequest]) -> bool {
 fn wanted(session: &Callable, requests: &[InferRequest]) -> SmallVec<[usize; 8]> {
     let count = session.signature.outputs.len();
     let all = || (0..count).collect::<SmallVec<[usize; 8]>>();
-    if requests
-        .iter()
-        .any(|request| request.outputs == Requested::All)
-    {
+    if requests.iter().any(|request| request.outputs == Requested::All) {
         return all();
     }
     let union: SmallVec<[usize; 8]> = (0..count)
@@ -193,11 +172,7 @@ fn group(
                     let spec = session.signature.outputs.get(position);
                     let spec =
                         spec.ok_or_else(|| Status::ours("an output that the signature lacks"))?;
-                    let keep = Keep {
-                        session,
-                        requests,
-                        scratch: &scratch,
-                    };
+                    let keep = Keep { session, requests, scratch: &scratch };
                     Ok((position, output(&keep, value, spec)?))
                 })
                 .collect::<Result<SmallVec<[(usize, Whole); 4]>, Status>>()
@@ -218,45 +193,29 @@ fn inputs(
     let loaded = &session.runtime.0;
     let mut values = SmallVec::new();
     for (position, spec) in session.signature.inputs.iter().enumerate() {
-        let parts = requests
-            .iter()
-            .filter_map(|request| request.inputs.get(position));
-        let first = requests
-            .first()
-            .and_then(|request| request.inputs.get(position));
+        let parts = requests.iter().filter_map(|request| request.inputs.get(position));
+        let first = requests.first().and_then(|request| request.inputs.get(position));
         let Some(first) = first else {
             return Err(Status::ours("a request without its inputs"));
         };
-        let mut shape: SmallVec<[i64; 6]> = first
-            .shape
-            .iter()
-            .map(|&extent| i64::try_from(extent).unwrap_or(i64::MAX))
-            .collect();
+        let mut shape: SmallVec<[i64; 6]> =
+            first.shape.iter().map(|&extent| i64::try_from(extent).unwrap_or(i64::MAX)).collect();
         if let ([_, _, ..], Some(rows)) = (requests, shape.first_mut()) {
             let total: usize = requests.iter().map(InferRequest::rows).sum();
             *rows = i64::try_from(total).unwrap_or(i64::MAX);
         }
         if spec.dtype == DType::Bytes {
-            let strings = parts
-                .filter_map(Tensor::strings)
-                .flatten()
-                .map(AsRef::as_ref);
+            let strings = parts.filter_map(Tensor::strings).flatten().map(AsRef::as_ref);
             values.push(Value::strings(loaded.api, &shape, strings)?);
             continue;
         }
         let alone = first.bytes().unwrap_or(&[]);
-        let aligned = spec
-            .dtype
-            .size()
-            .is_none_or(|size| (alone.as_ptr() as usize).is_multiple_of(size));
+        let aligned =
+            spec.dtype.size().is_none_or(|size| (alone.as_ptr() as usize).is_multiple_of(size));
         let bytes: &[u8] = if requests.len() == 1 && aligned {
             alone
         } else {
-            let total = parts
-                .clone()
-                .filter_map(Tensor::bytes)
-                .map(<[u8]>::len)
-                .sum();
+            let total = parts.clone().filter_map(Tensor::bytes).map(<[u8]>::len).sum();
             let mut gathered = loaded.pool.lease(total);
             let mut rest = gathered.bytes_mut();
             for part in parts.filter_map(Tensor::bytes) {
@@ -273,13 +232,7 @@ fn inputs(
         };
         // SAFETY: requests and scratch outlive the run, and outputs that lie in them are copied.
         values.push(unsafe {
-            Value::over(
-                loaded.api,
-                &loaded.memory,
-                bytes,
-                &shape,
-                element_type(spec.dtype),
-            )?
+            Value::over(loaded.api, &loaded.memory, bytes, &shape, element_type(spec.dtype))?
         });
     }
     Ok(values)

@@ -103,22 +103,14 @@ impl Runtime {
             return if runtime.0.path == path {
                 Ok(runtime.clone())
             } else {
-                Err(LoadError::Another {
-                    loaded: runtime.0.path.clone(),
-                    asked: path,
-                })
+                Err(LoadError::Another { loaded: runtime.0.path.clone(), asked: path })
             };
         }
         if let Err(error) = ort::init_from(&path) {
-            return Err(LoadError::Unloadable {
-                reason: reason(&error),
-                path,
-            });
+            return Err(LoadError::Unloadable { reason: reason(&error), path });
         }
-        let runtime = start(ort::api(), &path).map_err(|status| LoadError::NoStart {
-            path,
-            reason: status.message,
-        })?;
+        let runtime = start(ort::api(), &path)
+            .map_err(|status| LoadError::NoStart { path, reason: status.message })?;
         *loaded = Some(runtime.clone());
         Ok(runtime)
     }
@@ -157,10 +149,7 @@ fn reason(error: &ort::LoadDynamicError) -> String {
         Error::MissingApi { .. } => "it is a library, but not ONNX Runtime".to_owned(),
         Error::InvalidVersionString => "it does not say its version".to_owned(),
         Error::BadVersion { version_str, .. } => {
-            format!(
-                "version {version_str} is too old, 1.{} or later is needed",
-                ort::MINOR_VERSION
-            )
+            format!("version {version_str} is too old, 1.{} or later is needed", ort::MINOR_VERSION)
         }
     }
 }
@@ -209,11 +198,7 @@ fn version(path: &Path) -> Option<String> {
         }
         let base_of: unsafe extern "C" fn() -> *const sys::OrtApiBase = std::mem::transmute(symbol);
         let base = base_of().as_ref()?;
-        Some(
-            CStr::from_ptr((base.GetVersionString)())
-                .to_string_lossy()
-                .into_owned(),
-        )
+        Some(CStr::from_ptr((base.GetVersionString)()).to_string_lossy().into_owned())
     }
 }
 
@@ -221,16 +206,9 @@ fn providers(api: Api) -> Result<Vec<String>, Status> {
     let (mut names, mut count) = (ptr::null_mut::<*mut c_char>(), 0);
     // SAFETY: the function writes an array of `count` texts, which is ours until it is released.
     unsafe {
-        check(
-            api,
-            (api.GetAvailableProviders)(&raw mut names, &raw mut count),
-        )?;
+        check(api, (api.GetAvailableProviders)(&raw mut names, &raw mut count))?;
         let list = (0..usize::try_from(count).unwrap_or(0))
-            .map(|index| {
-                CStr::from_ptr(*names.add(index))
-                    .to_string_lossy()
-                    .into_owned()
-            })
+            .map(|index| CStr::from_ptr(*names.add(index)).to_string_lossy().into_owned())
             .collect();
         check(api, (api.ReleaseAvailableProviders)(names, count))?;
         Ok(list)

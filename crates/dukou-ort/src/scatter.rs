@@ -29,11 +29,8 @@ pub(crate) struct Keep<'a> {
 impl Keep<'_> {
     /// Whether memory is one of the run's inputs: a graph may hand an input through.
     fn is_input(&self, place: *const u8) -> bool {
-        let tensors = self
-            .requests
-            .iter()
-            .flat_map(|request| &request.inputs)
-            .filter_map(Tensor::bytes);
+        let tensors =
+            self.requests.iter().flat_map(|request| &request.inputs).filter_map(Tensor::bytes);
         tensors
             .chain(self.scratch.iter().map(Buffer::bytes))
             .any(|bytes| bytes.as_ptr_range().contains(&place))
@@ -67,29 +64,17 @@ unsafe impl Sync for OutputMemory {}
 pub(crate) fn output(keep: &Keep<'_>, value: Value, spec: &TensorSpec) -> Result<Whole, Status> {
     let (element, shape) = value.shape()?;
     if dtype_of(element) != Some(spec.dtype) {
-        return Err(Status::ours(format!(
-            "output `{}` came as element type {element}",
-            spec.name
-        )));
+        return Err(Status::ours(format!("output `{}` came as element type {element}", spec.name)));
     }
     let elements =
         Tensor::elements(&shape).ok_or_else(|| Status::ours("an output's shape overflows"))?;
     let Some(size) = spec.dtype.size() else {
-        return Ok(Whole {
-            shape,
-            data: Data::Strings(strings(&value, elements)?),
-        });
+        return Ok(Whole { shape, data: Data::Strings(strings(&value, elements)?) });
     };
-    let len = elements
-        .checked_mul(size)
-        .ok_or_else(|| Status::ours("an output's size overflows"))?;
+    let len =
+        elements.checked_mul(size).ok_or_else(|| Status::ours("an output's size overflows"))?;
     let place = value.data()?;
-    let memory = OutputMemory {
-        place,
-        len,
-        _value: value,
-        _session: Arc::clone(keep.session),
-    };
+    let memory = OutputMemory { place, len, _value: value, _session: Arc::clone(keep.session) };
     let data = if len > 0 && keep.is_input(place) {
         let mut copy = keep.session.runtime.0.pool.lease(len);
         copy.bytes_mut().copy_from_slice(memory.as_ref());
@@ -103,11 +88,7 @@ pub(crate) fn output(keep: &Keep<'_>, value: Value, spec: &TensorSpec) -> Result
 fn strings(value: &Value, count: usize) -> Result<Vec<bytes::Bytes>, Status> {
     let (content, offsets) = value.string_content(count)?;
     let content = bytes::Bytes::from(content);
-    let ends = offsets
-        .iter()
-        .skip(1)
-        .copied()
-        .chain(std::iter::once(content.len()));
+    let ends = offsets.iter().skip(1).copied().chain(std::iter::once(content.len()));
     offsets
         .iter()
         .zip(ends)
@@ -127,11 +108,7 @@ pub(crate) fn scatter(
     outputs: &[(usize, Whole)],
 ) -> Option<Vec<InferResponse>> {
     let total: usize = requests.iter().map(InferRequest::rows).sum();
-    if requests.len() > 1
-        && outputs
-            .iter()
-            .any(|(_, whole)| whole.shape.first() != Some(&total))
-    {
+    if requests.len() > 1 && outputs.iter().any(|(_, whole)| whole.shape.first() != Some(&total)) {
         return None;
     }
     let mut row = 0;
@@ -150,10 +127,7 @@ pub(crate) fn scatter(
                 Requested::Only(positions) => positions.iter().copied().map(tensor).collect(),
             };
             let outputs: Option<SmallVec<[Tensor; 2]>> = outputs;
-            Some(InferResponse {
-                outputs: outputs?,
-                parameters: Vec::new(),
-            })
+            Some(InferResponse { outputs: outputs?, parameters: Vec::new() })
         })
         .collect()
 }
@@ -187,10 +161,5 @@ fn rows_of(
             }
         }
     };
-    Some(Tensor {
-        name: Arc::clone(&spec.name),
-        dtype: spec.dtype,
-        shape,
-        data,
-    })
+    Some(Tensor { name: Arc::clone(&spec.name), dtype: spec.dtype, shape, data })
 }

@@ -36,11 +36,7 @@ pub(crate) fn options(runtime: &Runtime, making: &Making<'_>) -> Result<SessionO
     let api = runtime.0.api;
     let options = SessionOptions::new(api)?;
     let raw = options.as_ptr();
-    let level = if making.optimize {
-        Level::ORT_ENABLE_ALL
-    } else {
-        Level::ORT_DISABLE_ALL
-    };
+    let level = if making.optimize { Level::ORT_ENABLE_ALL } else { Level::ORT_DISABLE_ALL };
     let threads = i32::try_from(making.threads.max(1)).unwrap_or(1);
     // SAFETY: `raw` is alive and ours; all arguments are plain numbers. 3 is `ERROR`.
     unsafe {
@@ -114,19 +110,14 @@ impl Callable {
     ) -> Result<Self, Failure> {
         let signature = signature::read(runtime.0.api, &session, what)?;
         let names = |specs: &[dukou_types::TensorSpec]| -> Result<Vec<CString>, Failure> {
-            specs
-                .iter()
-                .map(|spec| c_text(&spec.name))
-                .collect::<Result<_, _>>()
-                .map_err(|status| {
+            specs.iter().map(|spec| c_text(&spec.name)).collect::<Result<_, _>>().map_err(
+                |status| {
                     Failure::new(
                         dukou_types::ErrorCode::FormatsCorrupt,
-                        format!(
-                            "{what} has a name that no program can use: {}",
-                            status.message
-                        ),
+                        format!("{what} has a name that no program can use: {}", status.message),
                     )
-                })
+                },
+            )
         };
         let (input_names, output_names) = (names(&signature.inputs)?, names(&signature.outputs)?);
         let (initializers, chunks) = weights;
@@ -155,16 +146,12 @@ impl Callable {
     ) -> Result<SmallVec<[Value; 4]>, Status> {
         let api = self.runtime.0.api;
         if inputs.len() != self.input_names.len() {
-            return Err(Status::ours(
-                "another number of inputs than the signature has",
-            ));
+            return Err(Status::ours("another number of inputs than the signature has"));
         }
         let input_names: SmallVec<[*const c_char; 8]> =
             self.input_names.iter().map(|name| name.as_ptr()).collect();
-        let values: SmallVec<[*const sys::OrtValue; 8]> = inputs
-            .iter()
-            .map(|value| value.as_ptr().cast_const())
-            .collect();
+        let values: SmallVec<[*const sys::OrtValue; 8]> =
+            inputs.iter().map(|value| value.as_ptr().cast_const()).collect();
         let output_names: SmallVec<[*const c_char; 8]> = outputs
             .iter()
             .map(|&output| self.output_names.get(output).map(CString::as_c_str))
@@ -189,10 +176,8 @@ impl Callable {
                 answers.as_mut_ptr(),
             )
         };
-        let answers: SmallVec<[Option<Value>; 4]> = answers
-            .into_iter()
-            .map(|raw| Value::take(api, raw))
-            .collect();
+        let answers: SmallVec<[Option<Value>; 4]> =
+            answers.into_iter().map(|raw| Value::take(api, raw)).collect();
         check(api, status)?;
         answers
             .into_iter()

@@ -78,11 +78,8 @@ pub(crate) fn read(api: Api, session: &Session, what: &str) -> Result<Signature,
 }
 
 fn internal(status: Status) -> Failure {
-    Failure::new(
-        ErrorCode::EngineInternal,
-        "the model's signature cannot be read",
-    )
-    .with_detail(status.message)
+    Failure::new(ErrorCode::EngineInternal, "the model's signature cannot be read")
+        .with_detail(status.message)
 }
 
 fn side(api: Api, session: &Session, side: Side, what: &str) -> Result<Vec<TensorSpec>, Failure> {
@@ -93,9 +90,7 @@ fn side(api: Api, session: &Session, side: Side, what: &str) -> Result<Vec<Tenso
     };
     // SAFETY: the session is alive; `count` is written.
     check(api, unsafe { count_of(session.as_ptr(), &raw mut count) }).map_err(internal)?;
-    (0..count)
-        .map(|index| spec(api, session, side, index, what))
-        .collect()
+    (0..count).map(|index| spec(api, session, side, index, what)).collect()
 }
 
 fn spec(
@@ -122,20 +117,14 @@ fn spec(
     };
     let mut raw = ptr::null_mut();
     // SAFETY: the session is alive and the index below the count; `raw` is written with a new object.
-    check(api, unsafe {
-        type_of(session.as_ptr(), index, &raw mut raw)
-    })
-    .map_err(internal)?;
+    check(api, unsafe { type_of(session.as_ptr(), index, &raw mut raw) }).map_err(internal)?;
     let info = TypeInfo::take(api, raw).ok_or_else(|| unsupported("of no known type"))?;
     let mut kind = 0_i32;
     let mut tensor = ptr::null();
     // SAFETY: the enum is an int in C and read as one; `tensor` stays owned by `info`.
     unsafe {
-        check(
-            api,
-            (api.GetOnnxTypeFromTypeInfo)(info.as_ptr(), (&raw mut kind).cast()),
-        )
-        .map_err(internal)?;
+        check(api, (api.GetOnnxTypeFromTypeInfo)(info.as_ptr(), (&raw mut kind).cast()))
+            .map_err(internal)?;
         match kind {
             1 => {}
             2 => return Err(unsupported("a sequence")),
@@ -144,11 +133,8 @@ fn spec(
             6 => return Err(unsupported("an optional")),
             _ => return Err(unsupported("of no known type")),
         }
-        check(
-            api,
-            (api.CastTypeInfoToTensorInfo)(info.as_ptr(), &raw mut tensor),
-        )
-        .map_err(internal)?;
+        check(api, (api.CastTypeInfoToTensorInfo)(info.as_ptr(), &raw mut tensor))
+            .map_err(internal)?;
     }
     if tensor.is_null() {
         return Err(unsupported("of no known type"));
@@ -160,11 +146,7 @@ fn spec(
         )
     })?;
     let shape = shape(api, tensor).map_err(internal)?;
-    Ok(TensorSpec {
-        name: name.as_str().into(),
-        dtype,
-        shape,
-    })
+    Ok(TensorSpec { name: name.as_str().into(), dtype, shape })
 }
 
 fn name(api: Api, session: &Session, side: Side, index: usize) -> Result<String, Status> {
@@ -175,14 +157,8 @@ fn name(api: Api, session: &Session, side: Side, index: usize) -> Result<String,
     let (mut allocator, mut text) = (ptr::null_mut(), ptr::null_mut());
     // SAFETY: the default allocator is a singleton; the text is ours until it is freed with it.
     unsafe {
-        check(
-            api,
-            (api.GetAllocatorWithDefaultOptions)(&raw mut allocator),
-        )?;
-        check(
-            api,
-            name_of(session.as_ptr(), index, allocator, &raw mut text),
-        )?;
+        check(api, (api.GetAllocatorWithDefaultOptions)(&raw mut allocator))?;
+        check(api, name_of(session.as_ptr(), index, allocator, &raw mut text))?;
         let name = CStr::from_ptr(text).to_string_lossy().into_owned();
         check(api, (api.AllocatorFree)(allocator, text.cast()))?;
         Ok(name)
@@ -193,9 +169,7 @@ fn shape(api: Api, info: *const sys::OrtTensorTypeAndShapeInfo) -> Result<Vec<Di
     let extents = extents_of(api, info)?;
     let mut symbols: Vec<*const c_char> = vec![ptr::null(); extents.len()];
     // SAFETY: the array is as long as said; the texts stay owned by `info`.
-    check(api, unsafe {
-        (api.GetSymbolicDimensions)(info, symbols.as_mut_ptr(), symbols.len())
-    })?;
+    check(api, unsafe { (api.GetSymbolicDimensions)(info, symbols.as_mut_ptr(), symbols.len()) })?;
     Ok(extents
         .iter()
         .zip(symbols)
@@ -208,11 +182,7 @@ fn shape(api: Api, info: *const sys::OrtTensorTypeAndShapeInfo) -> Result<Vec<Di
             }
             // SAFETY: a text of the runtime's, alive as long as `info`.
             let symbol = unsafe { CStr::from_ptr(symbol) }.to_string_lossy();
-            if symbol.is_empty() {
-                Dim::Any(())
-            } else {
-                Dim::Symbol(Arc::from(&*symbol))
-            }
+            if symbol.is_empty() { Dim::Any(()) } else { Dim::Symbol(Arc::from(&*symbol)) }
         })
         .collect())
 }

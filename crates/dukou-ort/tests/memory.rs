@@ -1,9 +1,5 @@
 //! What stays in memory, in a process of its own: numbers of `/proc/self/smaps_rollup`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "tests, and what they share"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests, and what they share")]
 
 mod support;
 
@@ -16,16 +12,8 @@ use support::*;
 fn private_dirty() -> usize {
     dukou_sys::give_memory_back();
     let text = fs::read_to_string("/proc/self/smaps_rollup").unwrap();
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("Private_Dirty:"))
-        .unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<usize>()
-        .unwrap()
-        * 1024
+    let line = text.lines().find(|line| line.starts_with("Private_Dirty:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }
 
 #[test]
@@ -33,16 +21,9 @@ fn sessions_over_shared_weights_cost_next_to_nothing_and_unloading_gives_back() 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
     fs::copy(model_path("shared_mlp.onnx"), &path).unwrap();
-    let weights: Vec<f32> = noise(21, 4 * (512 * 512 + 512))
-        .iter()
-        .map(|w| w / 8.0)
-        .collect();
+    let weights: Vec<f32> = noise(21, 4 * (512 * 512 + 512)).iter().map(|w| w / 8.0).collect();
     let weight_bytes = weights.len() * 4;
-    fs::write(
-        folder.path().join("weights.bin"),
-        bytemuck::cast_slice(&weights),
-    )
-    .unwrap();
+    fs::write(folder.path().join("weights.bin"), bytemuck::cast_slice(&weights)).unwrap();
     drop(weights);
     let plain = spec(path);
     let shared = OpenSpec {
@@ -67,24 +48,16 @@ fn sessions_over_shared_weights_cost_next_to_nothing_and_unloading_gives_back() 
         })
         .collect();
     let each = private_dirty().saturating_sub(before) / more.len();
-    assert!(
-        each < weight_bytes / 16,
-        "{each} bytes each, of {weight_bytes} bytes of weights"
-    );
-    assert_eq!(
-        dukou_ort::mapped_bytes(),
-        first.mapped_bytes(),
-        "nothing is mapped twice"
-    );
+    assert!(each < weight_bytes / 16, "{each} bytes each, of {weight_bytes} bytes of weights");
+    assert_eq!(dukou_ort::mapped_bytes(), first.mapped_bytes(), "nothing is mapped twice");
 
     drop(more);
 
     // The same without sharing costs the weights, each, and all of it comes back when they are unloaded.
     // (The first round also pays what the runtime keeps for ever: its registries.)
     let round = || {
-        let models: Vec<OrtModel> = (0..4)
-            .map(|_| runtime().open(plain.clone()).unwrap())
-            .collect();
+        let models: Vec<OrtModel> =
+            (0..4).map(|_| runtime().open(plain.clone()).unwrap()).collect();
         models.iter().for_each(&ask);
         private_dirty()
     };
@@ -92,17 +65,10 @@ fn sessions_over_shared_weights_cost_next_to_nothing_and_unloading_gives_back() 
     let before = private_dirty();
     for _ in 0..3 {
         let loaded = round();
-        assert!(
-            loaded - before > 3 * weight_bytes,
-            "{} bytes",
-            loaded - before
-        );
+        assert!(loaded - before > 3 * weight_bytes, "{} bytes", loaded - before);
     }
     let after = private_dirty();
-    assert!(
-        after < before + weight_bytes,
-        "{after} bytes of {before} before"
-    );
+    assert!(after < before + weight_bytes, "{after} bytes of {before} before");
     drop(first);
     assert_eq!(dukou_ort::mapped_bytes(), 0);
 }

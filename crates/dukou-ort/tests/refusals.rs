@@ -1,9 +1,5 @@
 //! What cannot be opened, in one sentence each: what was wrong, by name, with a stable code.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "tests, and what they share"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests, and what they share")]
 
 mod support;
 
@@ -43,16 +39,10 @@ fn in_folder(name: &str, weights: Option<&[f32]>) -> (tempfile::TempDir, std::pa
 #[test]
 fn operators_that_the_runtime_lacks_are_named() {
     for (name, parts) in [
-        (
-            "unknown_operator.onnx",
-            ["`Teleport`", "opset 17 of `ai.onnx`"],
-        ),
+        ("unknown_operator.onnx", ["`Teleport`", "opset 17 of `ai.onnx`"]),
         ("custom_operator.onnx", ["`Teleport`", "opset 2 of `acme`"]),
         ("future_opset.onnx", ["ai.onnx 999", "ONNX Runtime"]),
-        (
-            "digits_zipmap.onnx",
-            ["`output_probability` is a sequence", "ZipMap"],
-        ),
+        ("digits_zipmap.onnx", ["`output_probability` is a sequence", "ZipMap"]),
     ] {
         let failure = refused(&model_path(name));
         assert_eq!(
@@ -62,37 +52,22 @@ fn operators_that_the_runtime_lacks_are_named() {
             failure.message
         );
         for part in parts {
-            assert!(
-                failure.message.contains(part),
-                "{name}: {}",
-                failure.message
-            );
+            assert!(failure.message.contains(part), "{name}: {}", failure.message);
         }
     }
 }
 
 #[test]
 fn what_is_broken_or_no_model_at_all() {
-    assert_eq!(
-        refused(&model_path("truncated.onnx")).code,
-        ErrorCode::FormatsCorrupt
-    );
-    assert_eq!(
-        refused(&model_path("dangling.onnx")).code,
-        ErrorCode::FormatsCorrupt
-    );
+    assert_eq!(refused(&model_path("truncated.onnx")).code, ErrorCode::FormatsCorrupt);
+    assert_eq!(refused(&model_path("dangling.onnx")).code, ErrorCode::FormatsCorrupt);
     for (name, says) in [
         ("make.py", "not an ONNX model"),
         ("nowhere.onnx", "nothing at this path"),
         (".", "a folder"),
     ] {
         let failure = refused(&model_path(name));
-        assert_eq!(
-            failure.code,
-            ErrorCode::FormatsNotAModel,
-            "{}",
-            failure.message
-        );
+        assert_eq!(failure.code, ErrorCode::FormatsNotAModel, "{}", failure.message);
         assert!(failure.message.contains(says), "{}", failure.message);
     }
 }
@@ -108,19 +83,12 @@ fn a_damaged_graph_never_harms() {
         fs::write(&path, &whole[..length]).unwrap();
         if let Err(failure) = runtime().open(spec(path.clone())) {
             assert!(
-                matches!(
-                    failure.code,
-                    ErrorCode::FormatsCorrupt | ErrorCode::FormatsNotAModel
-                ),
+                matches!(failure.code, ErrorCode::FormatsCorrupt | ErrorCode::FormatsNotAModel),
                 "{length}: {failure}"
             );
         } else {
             // Fields come in order and opsets last: only a cut between them leaves a whole model.
-            assert!(
-                length > whole.len() - 8,
-                "opened with {length} of {} bytes",
-                whole.len()
-            );
+            assert!(length > whole.len() - 8, "opened with {length} of {} bytes", whole.len());
         }
     }
     for place in 0..whole.len() {
@@ -130,10 +98,7 @@ fn a_damaged_graph_never_harms() {
         if let Ok(model) = runtime().open(spec(path.clone())) {
             let _ = run(
                 &model,
-                request([
-                    floats("a", &[1, 3], &[0.0; 3]),
-                    floats("b", &[1, 3], &[0.0; 3]),
-                ]),
+                request([floats("a", &[1, 3], &[0.0; 3]), floats("b", &[1, 3], &[0.0; 3])]),
             );
         }
     }
@@ -149,11 +114,7 @@ fn external_data_beside_the_model_are_read() {
 
 #[test]
 fn external_data_elsewhere_are_refused() {
-    for name in [
-        "external_absolute.onnx",
-        "external_parent.onnx",
-        "external_subgraph.onnx",
-    ] {
+    for name in ["external_absolute.onnx", "external_parent.onnx", "external_subgraph.onnx"] {
         let (folder, path) = in_folder(name, None);
         // It exists, and is refused all the same.
         fs::write(folder.path().join("weights.bin"), [0_u8; 12]).unwrap();
@@ -181,11 +142,7 @@ fn external_data_that_are_missing_or_short_are_told() {
     let (_keep, path) = in_folder("external_missing.onnx", None);
     let failure = refused(&path);
     assert_eq!(failure.code, ErrorCode::FormatsExternalDataMissing);
-    assert!(
-        failure.message.contains("`nowhere.bin`"),
-        "{}",
-        failure.message
-    );
+    assert!(failure.message.contains("`nowhere.bin`"), "{}", failure.message);
     let (_keep, path) = in_folder("external_short.onnx", Some(&[10.0, 20.0, 30.0]));
     let failure = refused(&path);
     assert_eq!(failure.code, ErrorCode::FormatsExternalDataMissing);
@@ -198,24 +155,16 @@ fn external_data_that_are_missing_or_short_are_told() {
 fn a_verified_graph_takes_its_weights_from_memory_alone() {
     let graph = Arc::new(FileBytes::read(&model_path("external_good.onnx")).unwrap());
     let digest = Digest::parse(&format!("sha256:{}", "ab".repeat(32))).unwrap();
-    let source = |external| GraphSource::Verified {
-        digest: digest.clone(),
-        graph: graph.clone(),
-        external,
-    };
+    let source =
+        |external| GraphSource::Verified { digest: digest.clone(), graph: graph.clone(), external };
     let mut good = spec("unused".into());
     let bytes = bytemuck::cast_slice(&[1.0_f32, 2.0, 3.0]).to_vec();
-    good.source = source(vec![(
-        "weights.bin".to_owned(),
-        Arc::new(FileBytes::from(bytes)),
-    )]);
+    good.source = source(vec![("weights.bin".to_owned(), Arc::new(FileBytes::from(bytes)))]);
     let model = runtime().open(good.clone()).unwrap();
     let answer = run(&model, request([floats("x", &[1, 3], &[0.0; 3])])).unwrap();
     assert_eq!(f32s(&answer.outputs[0]), [1.0, 2.0, 3.0]);
     good.source = source(vec![]);
-    let Err(failure) = runtime().open(good) else {
-        panic!("opened without its weights")
-    };
+    let Err(failure) = runtime().open(good) else { panic!("opened without its weights") };
     assert_eq!(failure.code, ErrorCode::FormatsExternalDataMissing);
 }
 
@@ -225,18 +174,11 @@ fn a_library_that_is_none_is_told_by_path() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("libonnxruntime.so");
     fs::write(&path, b"not a library").unwrap();
-    let Err(error) = Runtime::load(Some(&path)) else {
-        panic!("loaded")
-    };
+    let Err(error) = Runtime::load(Some(&path)) else { panic!("loaded") };
     // One process holds one library; the loader's own refusal is tested in a process of its own.
     assert!(matches!(&error, LoadError::Another { .. }), "{error}");
     assert!(error.to_string().contains(&*path.to_string_lossy()));
     assert_eq!(Failure::from(error).code, ErrorCode::EngineRuntimeMissing);
     assert!(loaded.version().starts_with("1."), "{}", loaded.version());
-    assert!(
-        loaded
-            .providers()
-            .iter()
-            .any(|p| p == "CPUExecutionProvider")
-    );
+    assert!(loaded.providers().iter().any(|p| p == "CPUExecutionProvider"));
 }

@@ -28,10 +28,7 @@ impl FileBytes {
     pub fn map_file(file: &fs::File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "not a regular file",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         if metadata.len() == 0 {
             return Ok(Self(Held::Heap(Box::default())));
@@ -47,10 +44,7 @@ impl FileBytes {
         let mut file = fs::File::open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "not a regular file",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
         file.read_to_end(&mut bytes)?;
@@ -102,10 +96,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("blob");
         fs::write(&path, b"weights").unwrap();
-        let (mapped, read) = (
-            FileBytes::map(&path).unwrap(),
-            FileBytes::read(&path).unwrap(),
-        );
+        let (mapped, read) = (FileBytes::map(&path).unwrap(), FileBytes::read(&path).unwrap());
         assert!(mapped.is_mapped() && !read.is_mapped());
         assert_eq!(&mapped[..], &read[..]);
         fs::remove_file(&path).unwrap();

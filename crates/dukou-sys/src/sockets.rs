@@ -42,11 +42,7 @@ impl Passed {
 
     /// Descriptors and names of the listeners, read as text alone.
     fn listeners(&self, own_pid: u32) -> Result<Vec<(RawFd, String)>, SocketError> {
-        if self
-            .pid
-            .as_ref()
-            .is_some_and(|pid| *pid != own_pid.to_string())
-        {
+        if self.pid.as_ref().is_some_and(|pid| *pid != own_pid.to_string()) {
             return Ok(Vec::new());
         }
         let Some(count) = &self.count else {
@@ -64,10 +60,7 @@ impl Passed {
         (0..count)
             .map(|index| {
                 let name = names.get(index as usize).filter(|name| !name.is_empty());
-                let name = name.ok_or(SocketError::Unnamed {
-                    count,
-                    names: names.len(),
-                })?;
+                let name = name.ok_or(SocketError::Unnamed { count, names: names.len() })?;
                 Ok((FIRST + index, (*name).to_owned()))
             })
             .collect()
@@ -112,28 +105,16 @@ impl fmt::Display for SocketError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Count(text) => {
-                write!(
-                    f,
-                    "`LISTEN_FDS` is `{text}`, which is not a number from 0 to 1024"
-                )
+                write!(f, "`LISTEN_FDS` is `{text}`, which is not a number from 0 to 1024")
             }
             Self::Unnamed { count, names } => {
-                write!(
-                    f,
-                    "`LISTEN_FDS` says {count} listeners and `LISTEN_FDNAMES` names {names}"
-                )
+                write!(f, "`LISTEN_FDS` says {count} listeners and `LISTEN_FDNAMES` names {names}")
             }
             Self::NotListening { descriptor, name } => {
-                write!(
-                    f,
-                    "descriptor {descriptor} (`{name}`) is not a listening socket"
-                )
+                write!(f, "descriptor {descriptor} (`{name}`) is not a listening socket")
             }
             Self::Lifeline(text) => {
-                write!(
-                    f,
-                    "`DUKOU_LIFELINE_FD` is `{text}`, which is not an open descriptor"
-                )
+                write!(f, "`DUKOU_LIFELINE_FD` is `{text}`, which is not an open descriptor")
             }
             Self::System(error) => error.fmt(f),
         }
@@ -179,11 +160,7 @@ pub fn inherited_lifeline(passed: &Passed) -> Result<Option<OwnedFd>, SocketErro
         return Ok(None);
     };
     let wrong = || SocketError::Lifeline(text.clone());
-    let descriptor: RawFd = text
-        .parse()
-        .ok()
-        .filter(|fd| *fd >= FIRST)
-        .ok_or_else(wrong)?;
+    let descriptor: RawFd = text.parse().ok().filter(|fd| *fd >= FIRST).ok_or_else(wrong)?;
     // SAFETY: as above: only asked whether it is open.
     let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
     fcntl_setfd(borrowed, FdFlags::CLOEXEC).map_err(|_| wrong())?;
@@ -198,11 +175,7 @@ mod tests {
     use super::*;
 
     fn passed(count: &str, names: &str) -> Passed {
-        Passed {
-            count: Some(count.into()),
-            names: Some(names.into()),
-            ..Passed::default()
-        }
+        Passed { count: Some(count.into()), names: Some(names.into()), ..Passed::default() }
     }
 
     #[test]
@@ -214,44 +187,23 @@ mod tests {
 
     #[test]
     fn another_process_s_descriptors_are_left_alone() {
-        let foreign = Passed {
-            pid: Some("1".into()),
-            ..passed("1", "http")
-        };
+        let foreign = Passed { pid: Some("1".into()), ..passed("1", "http") };
         assert!(foreign.listeners(2).unwrap().is_empty());
         assert_eq!(foreign.listeners(1).unwrap().len(), 1);
     }
 
     #[test]
     fn what_does_not_hold_is_refused() {
-        for (count, names) in [
-            ("x", "http"),
-            ("-1", ""),
-            ("99999", ""),
-            ("2", "http"),
-            ("1", ""),
-        ] {
-            assert!(
-                passed(count, names).listeners(1).is_err(),
-                "{count} {names}"
-            );
+        for (count, names) in [("x", "http"), ("-1", ""), ("99999", ""), ("2", "http"), ("1", "")] {
+            assert!(passed(count, names).listeners(1).is_err(), "{count} {names}");
         }
         assert!(
-            inherited_lifeline(&Passed {
-                lifeline: Some("1".into()),
-                ..Passed::default()
-            })
-            .is_err()
+            inherited_lifeline(&Passed { lifeline: Some("1".into()), ..Passed::default() })
+                .is_err()
         );
         let open = std::fs::File::open("/dev/null").unwrap();
         let closed = open.as_raw_fd() + 1000;
         let lifeline = Some(closed.to_string());
-        assert!(
-            inherited_lifeline(&Passed {
-                lifeline,
-                ..Passed::default()
-            })
-            .is_err()
-        );
+        assert!(inherited_lifeline(&Passed { lifeline, ..Passed::default() }).is_err());
     }
 }

@@ -13,11 +13,7 @@ pub fn signature(batchable: bool) -> Signature {
         dtype: DType::Fp32,
         shape: vec![Dim::Symbol("rows".into()), Dim::Symbol("width".into())],
     };
-    Signature {
-        inputs: vec![spec("x")],
-        outputs: vec![spec("y")],
-        batchable,
-    }
+    Signature { inputs: vec![spec("x")], outputs: vec![spec("y")], batchable }
 }
 
 /// A request whose `x` is `[rows, width]`, every element `value`.

@@ -96,10 +96,7 @@ impl Fake {
     }
 
     fn deed_of(&self, request: &InferRequest) -> Deed {
-        let first = request
-            .inputs
-            .first()
-            .and_then(|x| x.typed::<f32>()?.first().copied());
+        let first = request.inputs.first().and_then(|x| x.typed::<f32>()?.first().copied());
         (self.deed)(first.unwrap_or_default())
     }
 }
@@ -133,11 +130,7 @@ impl Execute for Fake {
             bytes: batch.requests.iter().map(InferRequest::size).sum(),
         });
         self.gate.pass();
-        let deeds: Vec<Deed> = batch
-            .requests
-            .iter()
-            .map(|request| self.deed_of(request))
-            .collect();
+        let deeds: Vec<Deed> = batch.requests.iter().map(|request| self.deed_of(request)).collect();
         self.busy[instance].store(false, Ordering::Release);
         assert!(!deeds.contains(&Deed::Panic), "told to panic");
         if deeds.contains(&Deed::FailRun) {
@@ -168,11 +161,7 @@ fn refused() -> Failure {
 fn doubled(request: &InferRequest) -> InferResponse {
     let x = &request.inputs[0];
     let mut buffer = Buffer::zeroed(x.size());
-    for (y, x) in buffer
-        .typed_mut::<f32>()
-        .iter_mut()
-        .zip(x.typed::<f32>().unwrap_or_default())
-    {
+    for (y, x) in buffer.typed_mut::<f32>().iter_mut().zip(x.typed::<f32>().unwrap_or_default()) {
         *y = 2.0 * x;
     }
     let y = Tensor {
@@ -181,10 +170,7 @@ fn doubled(request: &InferRequest) -> InferResponse {
         shape: x.shape.clone(),
         data: Data::Owned(buffer),
     };
-    InferResponse {
-        outputs: smallvec![y],
-        parameters: Vec::new(),
-    }
+    InferResponse { outputs: smallvec![y], parameters: Vec::new() }
 }
 
 /// Where runs wait while it is closed. Open at first. Cloning shares it.

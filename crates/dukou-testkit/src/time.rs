@@ -17,10 +17,7 @@ pub struct ManualTime {
 
 impl Default for ManualTime {
     fn default() -> Self {
-        Self {
-            start: Instant::now(),
-            passed_ns: Arc::default(),
-        }
+        Self { start: Instant::now(), passed_ns: Arc::default() }
     }
 }
 

@@ -84,8 +84,10 @@ impl Signature {
     /// Whether every first dimension is free: what batching needs before it is proved.
     pub fn has_free_rows(&self) -> bool {
         !self.inputs.is_empty()
-            && self.inputs.iter().chain(&self.outputs).all(|spec| {
-                matches!(spec.shape.first(), Some(Dim::Symbol(_) | Dim::Any(())))
-            })
+            && self
+                .inputs
+                .iter()
+                .chain(&self.outputs)
+                .all(|spec| matches!(spec.shape.first(), Some(Dim::Symbol(_) | Dim::Any(()))))
     }
 }

@@ -10,10 +10,7 @@ use dukou_types::{
 use dukou_wire::{Carriage, DecodeLimits, EncodeContext, v2};
 use http::HeaderMap;
 
-const LIMITS: DecodeLimits = DecodeLimits {
-    json_depth: 100,
-    body_bytes: 64 << 20,
-};
+const LIMITS: DecodeLimits = DecodeLimits { json_depth: 100, body_bytes: 64 << 20 };
 
 /// A body of one row of `count` elements, each written by `element`.
 fn body(datatype: &str, count: usize, separator: &str, element: impl Fn(usize) -> String) -> Bytes {
@@ -29,16 +26,8 @@ fn body(datatype: &str, count: usize, separator: &str, element: impl Fn(usize) -
 
 fn signature(dtype: DType, count: usize) -> Signature {
     let shape = vec![Dim::Symbol("batch".into()), Dim::Fixed(count)];
-    let x = TensorSpec {
-        name: "x".into(),
-        dtype,
-        shape,
-    };
-    Signature {
-        inputs: vec![x],
-        outputs: vec![],
-        batchable: true,
-    }
+    let x = TensorSpec { name: "x".into(), dtype, shape };
+    Signature { inputs: vec![x], outputs: vec![], batchable: true }
 }
 
 /// Runs for about half a second, in five rounds, and prints the quickest round's time a call.
@@ -54,10 +43,7 @@ fn time(what: &str, elements: usize, mut call: impl FnMut()) {
         }
         best = best.min(start.elapsed().as_nanos() as f64 / calls as f64);
     }
-    println!(
-        "{what:<44}{best:>12.0} ns{:>9.1} ns an element",
-        best / elements as f64
-    );
+    println!("{what:<44}{best:>12.0} ns{:>9.1} ns an element", best / elements as f64);
 }
 
 fn decode_case(what: &str, dtype: DType, count: usize, body: &Bytes) -> Result<(), Failure> {
@@ -92,36 +78,11 @@ fn main() -> Result<(), Failure> {
     let of_f64 = |position: usize| format!("{:?}", irrational(position));
     let whole = |position: usize| format!("{}", (position * 2_654_435_761) % 50_000);
     decode_case("1 FP32", DType::Fp32, 1, &body("FP32", 1, ",", digit))?;
-    decode_case(
-        "64 FP32, sixteenths, `,`",
-        DType::Fp32,
-        64,
-        &body("FP32", 64, ",", digit),
-    )?;
-    decode_case(
-        "64 FP32, sixteenths, `, `",
-        DType::Fp32,
-        64,
-        &body("FP32", 64, ", ", digit),
-    )?;
-    decode_case(
-        "64 FP32, 17 digits",
-        DType::Fp32,
-        64,
-        &body("FP32", 64, ",", of_f32),
-    )?;
-    decode_case(
-        "64 FP64, 17 digits",
-        DType::Fp64,
-        64,
-        &body("FP64", 64, ",", of_f64),
-    )?;
-    decode_case(
-        "64 INT64, to 50000",
-        DType::Int64,
-        64,
-        &body("INT64", 64, ",", whole),
-    )?;
+    decode_case("64 FP32, sixteenths, `,`", DType::Fp32, 64, &body("FP32", 64, ",", digit))?;
+    decode_case("64 FP32, sixteenths, `, `", DType::Fp32, 64, &body("FP32", 64, ", ", digit))?;
+    decode_case("64 FP32, 17 digits", DType::Fp32, 64, &body("FP32", 64, ",", of_f32))?;
+    decode_case("64 FP64, 17 digits", DType::Fp64, 64, &body("FP64", 64, ",", of_f64))?;
+    decode_case("64 INT64, to 50000", DType::Int64, 64, &body("INT64", 64, ",", whole))?;
     decode_case(
         "150528 FP32, 17 digits",
         DType::Fp32,
@@ -158,17 +119,10 @@ fn main() -> Result<(), Failure> {
         shape: vec![1, 10],
         data: Data::Owned(data),
     };
-    let response = InferResponse {
-        outputs: [output].into_iter().collect(),
-        parameters: vec![],
-    };
+    let response = InferResponse { outputs: [output].into_iter().collect(), parameters: vec![] };
     let carriage = Carriage::Json;
-    let context = EncodeContext {
-        model: "digits",
-        version: "1",
-        client_id: Some("7"),
-        carriage: &carriage,
-    };
+    let context =
+        EncodeContext { model: "digits", version: "1", client_id: Some("7"), carriage: &carriage };
     let mut out = Vec::new();
     time("encode 10 FP32", 10, || {
         out.clear();

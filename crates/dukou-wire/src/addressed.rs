@@ -118,20 +118,14 @@ pub(crate) fn percent_decoded(segment: &str) -> Result<std::borrow::Cow<'_, str>
     let mut bytes = segment.bytes();
     while let Some(byte) = bytes.next() {
         if byte == b'%' {
-            let mut digit = || {
-                bytes
-                    .next()
-                    .and_then(|digit| char::from(digit).to_digit(16))
-            };
+            let mut digit = || bytes.next().and_then(|digit| char::from(digit).to_digit(16));
             let (high, low) = (digit().ok_or_else(broken)?, digit().ok_or_else(broken)?);
             decoded.push(u8::try_from(high * 16 + low).map_err(|_| broken())?);
         } else {
             decoded.push(byte);
         }
     }
-    String::from_utf8(decoded)
-        .map(Into::into)
-        .map_err(|_| broken())
+    String::from_utf8(decoded).map(Into::into).map_err(|_| broken())
 }
 
 /// A model's name out of a path segment.
@@ -161,12 +155,10 @@ pub(crate) fn version(segment: &str) -> Result<Version, Failure> {
 /// # Errors
 /// `request.unknown-version` for what no alias can be called.
 pub(crate) fn alias(segment: &str) -> Result<Arc<str>, Failure> {
-    Version::parse(&percent_decoded(segment)?)
-        .map(|name| name.as_str().into())
-        .map_err(|text| {
-            let message = format!("no alias can be called {}", quoted(&text));
-            Failure::new(ErrorCode::RequestUnknownVersion, message)
-        })
+    Version::parse(&percent_decoded(segment)?).map(|name| name.as_str().into()).map_err(|text| {
+        let message = format!("no alias can be called {}", quoted(&text));
+        Failure::new(ErrorCode::RequestUnknownVersion, message)
+    })
 }
 
 #[cfg(test)]
@@ -188,9 +180,6 @@ mod tests {
         let failure = model_name("a%2F..%2Fb").unwrap_err();
         assert_eq!(failure.code, ErrorCode::RequestUnknownModel);
         assert_eq!(failure.message, "no model can be called `a/../b`");
-        assert_eq!(
-            version("%20").unwrap_err().code,
-            ErrorCode::RequestUnknownVersion
-        );
+        assert_eq!(version("%20").unwrap_err().code, ErrorCode::RequestUnknownVersion);
     }
 }

@@ -56,32 +56,17 @@ pub(crate) fn specs(specs: &[TensorSpec]) -> String {
     let mut words: Vec<String> = specs
         .iter()
         .take(16)
-        .map(|spec| {
-            format!(
-                "{} {} {}",
-                quoted(&spec.name),
-                spec.dtype,
-                declared(&spec.shape)
-            )
-        })
+        .map(|spec| format!("{} {} {}", quoted(&spec.name), spec.dtype, declared(&spec.shape)))
         .collect();
     if specs.len() > 16 {
         words.push(format!("and {} more", specs.len() - 16));
     }
-    if words.is_empty() {
-        "none".to_owned()
-    } else {
-        words.join(", ")
-    }
+    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }
 
 /// `1 element`, `3 elements`.
 pub(crate) fn counted(count: usize, noun: &str) -> String {
-    if count == 1 {
-        format!("1 {noun}")
-    } else {
-        format!("{count} {noun}s")
-    }
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 #[cfg(test)]

@@ -18,33 +18,17 @@ use support::{LIMITS, binary_headers, signature};
 /// A tensor of these bytes.
 fn tensor(name: &str, dtype: DType, shape: &[usize], bytes: &[u8]) -> Tensor {
     let data = Data::Shared(SharedBytes::new(Arc::new(bytes.to_vec())));
-    Tensor {
-        name: name.into(),
-        dtype,
-        shape: shape.to_vec(),
-        data,
-    }
+    Tensor { name: name.into(), dtype, shape: shape.to_vec(), data }
 }
 
 fn floats(name: &str, values: &[f32]) -> Tensor {
-    let bytes: Vec<u8> = values
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect();
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     tensor(name, DType::Fp32, &[1, values.len()], &bytes)
 }
 
 fn encode(outputs: Vec<Tensor>, carriage: &Carriage) -> Result<(Vec<u8>, Encoded), Failure> {
-    let response = InferResponse {
-        outputs: outputs.into(),
-        parameters: vec![],
-    };
-    let context = EncodeContext {
-        model: "m",
-        version: "3",
-        client_id: None,
-        carriage,
-    };
+    let response = InferResponse { outputs: outputs.into(), parameters: vec![] };
+    let context = EncodeContext { model: "m", version: "3", client_id: None, carriage };
     let mut out = b"before".to_vec();
     let encoded = v2::encode(&response, &context, &mut out);
     assert!(out.starts_with(b"before"));
@@ -63,10 +47,7 @@ fn keys_stand_in_tritons_order_and_data_is_flat() {
         ]
         .into_iter()
         .collect(),
-        parameters: vec![
-            ("sequence".into(), Param::Int(-4)),
-            ("last".into(), Param::Bool(true)),
-        ],
+        parameters: vec![("sequence".into(), Param::Int(-4)), ("last".into(), Param::Bool(true))],
     };
     let context = EncodeContext {
         model: "m\"",
@@ -90,10 +71,7 @@ fn keys_stand_in_tritons_order_and_data_is_flat() {
 #[test]
 fn what_json_cannot_hold() {
     let (body, _) = encode(
-        vec![floats(
-            "y",
-            &[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1.0],
-        )],
+        vec![floats("y", &[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1.0])],
         &Carriage::Json,
     )
     .unwrap();
@@ -106,12 +84,7 @@ fn what_json_cannot_hold() {
     assert!(values[..3].iter().all(|value| value.is_nan()) && values[3] == 1.0);
 
     let blob = Data::Strings(vec![Bytes::from_static(b"a"), Bytes::from_static(b"\xff")]);
-    let blob = Tensor {
-        name: "b".into(),
-        dtype: DType::Bytes,
-        shape: vec![2],
-        data: blob,
-    };
+    let blob = Tensor { name: "b".into(), dtype: DType::Bytes, shape: vec![2], data: blob };
     for (output, sentence) in [
         (
             tensor("h", DType::Fp16, &[1], &[0, 0]),
@@ -123,19 +96,13 @@ fn what_json_cannot_hold() {
         ),
     ] {
         let failure = encode(vec![floats("y", &[1.0]), output], &Carriage::Json).unwrap_err();
-        assert_eq!(
-            (failure.code, &*failure.message),
-            (ErrorCode::WireUnsupportedDtype, sentence)
-        );
+        assert_eq!((failure.code, &*failure.message), (ErrorCode::WireUnsupportedDtype, sentence));
     }
 }
 
 #[test]
 fn raw_and_json_outputs_in_one_answer() {
-    let outputs = vec![
-        tensor("h", DType::Fp16, &[2], &[1, 2, 3, 4]),
-        floats("y", &[1.5]),
-    ];
+    let outputs = vec![tensor("h", DType::Fp16, &[2], &[1, 2, 3, 4]), floats("y", &[1.5])];
     let carriage = Carriage::Each([true, false].into_iter().collect());
     let (body, encoded) = encode(outputs, &carriage).unwrap();
     let length = encoded.header_length.unwrap();
@@ -148,29 +115,19 @@ fn raw_and_json_outputs_in_one_answer() {
         )
     );
     assert_eq!(body[length..], [1, 2, 3, 4]);
-    let answer = v2::decode_response(
-        &[Bytes::from(body)],
-        &binary_headers(Some(length)),
-        None,
-        &LIMITS,
-    )
-    .unwrap();
+    let answer =
+        v2::decode_response(&[Bytes::from(body)], &binary_headers(Some(length)), None, &LIMITS)
+            .unwrap();
     assert_eq!(answer.outputs[0].bytes().unwrap(), [1, 2, 3, 4]);
 }
 
 #[test]
 fn elements_may_lie_at_any_address() {
-    let bytes: Vec<u8> = [0]
-        .into_iter()
-        .chain([7_i64, -8].iter().flat_map(|value| value.to_le_bytes()))
-        .collect();
+    let bytes: Vec<u8> =
+        [0].into_iter().chain([7_i64, -8].iter().flat_map(|value| value.to_le_bytes())).collect();
     let odd = SharedBytes::new(Arc::new(bytes)).slice(1..17).unwrap();
-    let odd = Tensor {
-        name: "i".into(),
-        dtype: DType::Int64,
-        shape: vec![2],
-        data: Data::Shared(odd),
-    };
+    let odd =
+        Tensor { name: "i".into(), dtype: DType::Int64, shape: vec![2], data: Data::Shared(odd) };
     let (body, _) = encode(vec![odd], &Carriage::Json).unwrap();
     assert!(String::from_utf8(body).unwrap().contains("[7,-8]"));
 }
@@ -221,26 +178,14 @@ fn an_answer_must_be_of_the_signature_where_one_is_given() {
         .unwrap_err()
     };
     for (output, code) in [
-        (
-            r#"{"name":"z","datatype":"FP32","shape":[1,2],"data":[1,2]}"#,
-            "request.unknown-output",
-        ),
-        (
-            r#"{"name":"y","datatype":"FP64","shape":[1,2],"data":[1,2]}"#,
-            "request.wrong-dtype",
-        ),
-        (
-            r#"{"name":"y","datatype":"FP32","shape":[1,3],"data":[1,2,3]}"#,
-            "request.wrong-shape",
-        ),
+        (r#"{"name":"z","datatype":"FP32","shape":[1,2],"data":[1,2]}"#, "request.unknown-output"),
+        (r#"{"name":"y","datatype":"FP64","shape":[1,2],"data":[1,2]}"#, "request.wrong-dtype"),
+        (r#"{"name":"y","datatype":"FP32","shape":[1,3],"data":[1,2,3]}"#, "request.wrong-shape"),
     ] {
         let failure = read(&format!(r#"{{"model_name":"m","outputs":[{output}]}}"#));
         assert_eq!(failure.code.as_str(), code, "{failure}");
     }
-    assert_eq!(
-        read(r#"{"model_name":"m"}"#).message,
-        "the answer lacks `outputs`"
-    );
+    assert_eq!(read(r#"{"model_name":"m"}"#).message, "the answer lacks `outputs`");
 }
 
 #[test]
@@ -259,22 +204,13 @@ fn golden_samples_hold_what_json_does_not() {
     assert_eq!(tensors[1].bytes().unwrap(), [0x00, 0x3E, 0x00, 0xB4]);
     assert_eq!(tensors[2].bytes().unwrap(), [0x40, 0x40]);
     assert_eq!(tensors[3].strings().unwrap(), ["a", "渡"]);
-    assert_eq!(
-        (&*tensors[4].shape, tensors[4].bytes().unwrap()),
-        (&[][..], &[1][..])
-    );
+    assert_eq!((&*tensors[4].shape, tensors[4].bytes().unwrap()), (&[][..], &[1][..]));
     let failure = v2::parse_tensors(text.as_bytes(), false).unwrap_err();
     assert_eq!(failure.code, ErrorCode::WireNotANumber, "{failure}");
     for (text, code) in [
         ("{}", "wire.invalid-field"),
-        (
-            r#"[{"name":"x","datatype":"FP32","shape":[2],"data":[1]}]"#,
-            "wire.element-count",
-        ),
-        (
-            r#"[{"name":"h","datatype":"FP16","shape":[1],"data":[65520]}]"#,
-            "wire.not-a-number",
-        ),
+        (r#"[{"name":"x","datatype":"FP32","shape":[2],"data":[1]}]"#, "wire.element-count"),
+        (r#"[{"name":"h","datatype":"FP16","shape":[1],"data":[65520]}]"#, "wire.not-a-number"),
         (
             r#"[{"name":"x","datatype":"FP32","shape":[1],"parameters":{"binary_data_size":4}}]"#,
             "wire.missing-field",
@@ -282,10 +218,7 @@ fn golden_samples_hold_what_json_does_not() {
         ("[] []", "wire.invalid-json"),
     ] {
         assert_eq!(
-            v2::parse_tensors(text.as_bytes(), true)
-                .unwrap_err()
-                .code
-                .as_str(),
+            v2::parse_tensors(text.as_bytes(), true).unwrap_err().code.as_str(),
             code,
             "{text}"
         );
@@ -304,14 +237,8 @@ fn a_failure_is_json_whatever_it_says() {
         )
     );
     let (code, message) = v2::decode_error(&body).unwrap();
-    assert_eq!(
-        (code.as_deref(), &*message),
-        (Some("wire.element-count"), "say \"two\"\n")
-    );
-    assert_eq!(
-        v2::decode_error(br#"{"error":"busy"}"#),
-        Some((None, "busy".to_owned()))
-    );
+    assert_eq!((code.as_deref(), &*message), (Some("wire.element-count"), "say \"two\"\n"));
+    assert_eq!(v2::decode_error(br#"{"error":"busy"}"#), Some((None, "busy".to_owned())));
     assert_eq!(v2::decode_error(b"busy"), None);
 }
 
@@ -331,10 +258,7 @@ fn a_lease_is_used_as_it_is() {
     };
     let decoded = v2::decode(&[body], &HeaderMap::new(), &signature, &LIMITS, &mut lease).unwrap();
     assert_eq!(asked, [(0, 8)]);
-    assert_eq!(
-        decoded.inputs[0].bytes().unwrap(),
-        [0, 0, 128, 63, 0, 0, 0, 64]
-    );
+    assert_eq!(decoded.inputs[0].bytes().unwrap(), [0, 0, 128, 63, 0, 0, 0, 64]);
     let request = dukou_types::InferRequest::new(RequestId(1), Principal::Loopback, decoded.inputs);
     assert_eq!((request.rows(), request.size()), (1, 8));
 }

@@ -1,10 +1,6 @@
 //! The cases in `conformance/wire/v2`, each whole and in frames of one byte.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test that cannot go on stops"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on stops")]
 
 mod support;
 
@@ -29,10 +25,7 @@ fn text(value: &Value) -> &str {
 
 fn unhex(hex: &str) -> Vec<u8> {
     assert!(hex.len().is_multiple_of(2));
-    (0..hex.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
-        .collect()
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
 /// A body, put together from its parts.
@@ -48,18 +41,9 @@ fn body(value: &Value) -> Vec<u8> {
 }
 
 fn headers(case: &Value) -> HeaderMap {
-    let pairs = case
-        .get("headers")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten();
+    let pairs = case.get("headers").and_then(Value::as_object).into_iter().flatten();
     pairs
-        .map(|(name, value)| {
-            (
-                name.parse::<HeaderName>().unwrap(),
-                text(value).parse().unwrap(),
-            )
-        })
+        .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), text(value).parse().unwrap()))
         .collect()
 }
 
@@ -67,40 +51,24 @@ fn headers(case: &Value) -> HeaderMap {
 fn decode(case: &Value) -> Result<Decoded, Failure> {
     let signature: Signature = serde_json::from_value(case["signature"].clone()).unwrap();
     let (body, headers) = (body(&case["body"]), headers(case));
-    let frames: Vec<Bytes> = body
-        .chunks(if body.len() < 4096 { 1 } else { 4093 })
-        .map(Bytes::copy_from_slice)
-        .collect();
+    let frames: Vec<Bytes> =
+        body.chunks(if body.len() < 4096 { 1 } else { 4093 }).map(Bytes::copy_from_slice).collect();
     let whole = decode_rope(&[Bytes::from(body)], &headers, &signature);
     let cut = decode_rope(&frames, &headers, &signature);
     let contents = |decoded: &Decoded| support::all_contents(&decoded.inputs);
-    assert_eq!(
-        whole.as_ref().map(contents),
-        cut.as_ref().map(contents),
-        "{}",
-        case["name"]
-    );
+    assert_eq!(whole.as_ref().map(contents), cut.as_ref().map(contents), "{}", case["name"]);
     whole
 }
 
 fn check_tensor(tensor: &Tensor, expected: &Value) {
     assert_eq!(*tensor.name, *text(&expected["name"]));
-    assert_eq!(
-        Some(tensor.dtype),
-        DType::parse(text(&expected["datatype"]))
-    );
-    assert_eq!(
-        serde_json::to_value(&tensor.shape).unwrap(),
-        expected["shape"]
-    );
+    assert_eq!(Some(tensor.dtype), DType::parse(text(&expected["datatype"])));
+    assert_eq!(serde_json::to_value(&tensor.shape).unwrap(), expected["shape"]);
     if let Some(hex) = expected.get("hex") {
         assert_eq!(tensor.bytes().unwrap(), unhex(text(hex)));
     } else {
-        let elements = expected["elements_hex"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|hex| unhex(text(hex)));
+        let elements =
+            expected["elements_hex"].as_array().unwrap().iter().map(|hex| unhex(text(hex)));
         assert_eq!(tensor.strings().unwrap(), elements.collect::<Vec<_>>());
     }
 }
@@ -115,30 +83,20 @@ fn parameter(parameter: &Param) -> Value {
 }
 
 fn check_refusal(failure: &Failure, expected: &Value, what: &Value) {
-    assert_eq!(
-        failure.code.as_str(),
-        text(&expected["code"]),
-        "{what}: {failure}"
-    );
+    assert_eq!(failure.code.as_str(), text(&expected["code"]), "{what}: {failure}");
     assert_eq!(
         u64::from(failure.code.http_status()),
         expected["status"].as_u64().unwrap(),
         "{what}"
     );
     for part in expected["message"].as_array().unwrap() {
-        assert!(
-            failure.message.contains(text(part)),
-            "{what}: {failure} lacks {part}"
-        );
+        assert!(failure.message.contains(text(part)), "{what}: {failure} lacks {part}");
     }
 }
 
 #[test]
 fn accepted() {
-    for case in cases(
-        include_str!("../../../conformance/wire/v2/accepted.json"),
-        20,
-    ) {
+    for case in cases(include_str!("../../../conformance/wire/v2/accepted.json"), 20) {
         let expected = &case["expect"];
         let decoded = decode(&case).unwrap_or_else(|failure| panic!("{}: {failure}", case["name"]));
         let inputs = expected["inputs"].as_array().unwrap();
@@ -148,19 +106,9 @@ fn accepted() {
             .iter()
             .zip(inputs)
             .for_each(|(tensor, expected)| check_tensor(tensor, expected));
-        assert_eq!(
-            decoded.client_id.as_deref(),
-            expected["id"].as_str(),
-            "{}",
-            case["name"]
-        );
-        assert_eq!(
-            u64::from(decoded.priority),
-            expected["priority"].as_u64().unwrap_or(0)
-        );
-        let timeout = decoded
-            .timeout
-            .map(|timeout| u64::try_from(timeout.as_micros()).unwrap());
+        assert_eq!(decoded.client_id.as_deref(), expected["id"].as_str(), "{}", case["name"]);
+        assert_eq!(u64::from(decoded.priority), expected["priority"].as_u64().unwrap_or(0));
+        let timeout = decoded.timeout.map(|timeout| u64::try_from(timeout.as_micros()).unwrap());
         assert_eq!(timeout, expected["timeout_us"].as_u64());
         let parameters: serde_json::Map<_, _> = decoded
             .parameters
@@ -169,11 +117,7 @@ fn accepted() {
             .collect();
         assert_eq!(
             parameters,
-            expected
-                .get("parameters")
-                .and_then(Value::as_object)
-                .cloned()
-                .unwrap_or_default()
+            expected.get("parameters").and_then(Value::as_object).cloned().unwrap_or_default()
         );
         let names = match &decoded.outputs {
             Requested::All => Value::Null,
@@ -182,21 +126,13 @@ fn accepted() {
                 .map(|&position| case["signature"]["outputs"][position]["name"].clone())
                 .collect(),
         };
-        assert_eq!(
-            &names,
-            expected.get("outputs").unwrap_or(&Value::Null),
-            "{}",
-            case["name"]
-        );
+        assert_eq!(&names, expected.get("outputs").unwrap_or(&Value::Null), "{}", case["name"]);
     }
 }
 
 #[test]
 fn refused() {
-    for case in cases(
-        include_str!("../../../conformance/wire/v2/refused.json"),
-        40,
-    ) {
+    for case in cases(include_str!("../../../conformance/wire/v2/refused.json"), 40) {
         match decode(&case) {
             Ok(_) => panic!("{} was taken", case["name"]),
             Err(failure) => check_refusal(&failure, &case["expect"], &case["name"]),
@@ -206,29 +142,15 @@ fn refused() {
 
 #[test]
 fn addresses() {
-    for case in cases(
-        include_str!("../../../conformance/wire/v2/addresses.json"),
-        20,
-    ) {
-        let (method, path) = (
-            Method::from_bytes(text(&case["method"]).as_bytes()).unwrap(),
-            text(&case["path"]),
-        );
-        let head = Head {
-            method: &method,
-            path,
-            query: None,
-            headers: &HeaderMap::new(),
-        };
+    for case in cases(include_str!("../../../conformance/wire/v2/addresses.json"), 20) {
+        let (method, path) =
+            (Method::from_bytes(text(&case["method"]).as_bytes()).unwrap(), text(&case["path"]));
+        let head = Head { method: &method, path, query: None, headers: &HeaderMap::new() };
         let expected = &case["expect"];
         match address(&head) {
             Err(failure) => check_refusal(&failure, expected, &case["path"]),
             Ok(addressed) => {
-                assert_eq!(
-                    addressed.target.operation(),
-                    text(&expected["operation"]),
-                    "{path}"
-                );
+                assert_eq!(addressed.target.operation(), text(&expected["operation"]), "{path}");
                 let model = addressed.target.model();
                 assert_eq!(
                     model.map(|(name, _)| name.as_str()),

@@ -29,12 +29,10 @@ fn elements(dtype: DType, count: usize) -> BoxedStrategy<Data> {
             })
             .boxed()
     }
-    let finite32 = any::<u32>()
-        .prop_map(f32::from_bits)
-        .prop_filter("finite", |value| value.is_finite());
-    let finite64 = any::<u64>()
-        .prop_map(f64::from_bits)
-        .prop_filter("finite", |value| value.is_finite());
+    let finite32 =
+        any::<u32>().prop_map(f32::from_bits).prop_filter("finite", |value| value.is_finite());
+    let finite64 =
+        any::<u64>().prop_map(f64::from_bits).prop_filter("finite", |value| value.is_finite());
     match dtype {
         DType::Bool => owned(0_u8..2, count),
         DType::Uint8 => owned(any::<u8>(), count),
@@ -74,16 +72,8 @@ fn tensor() -> impl Strategy<Value = Tensor> {
 /// The signature that takes and gives exactly this.
 fn signature_of(tensor: &Tensor) -> Signature {
     let shape = tensor.shape.iter().map(|_| Dim::Any(())).collect();
-    let spec = TensorSpec {
-        name: tensor.name.clone(),
-        dtype: tensor.dtype,
-        shape,
-    };
-    Signature {
-        inputs: vec![spec.clone()],
-        outputs: vec![spec],
-        batchable: false,
-    }
+    let spec = TensorSpec { name: tensor.name.clone(), dtype: tensor.dtype, shape };
+    Signature { inputs: vec![spec.clone()], outputs: vec![spec], batchable: false }
 }
 
 fn travels_as_json(dtype: DType) -> bool {
@@ -92,16 +82,10 @@ fn travels_as_json(dtype: DType) -> bool {
 
 /// Cuts a body into frames at these places.
 fn frames(body: &[u8], cuts: &[prop::sample::Index]) -> Vec<Bytes> {
-    let mut places: Vec<usize> = cuts
-        .iter()
-        .map(|cut| cut.index(body.len() + 1))
-        .chain([0, body.len()])
-        .collect();
+    let mut places: Vec<usize> =
+        cuts.iter().map(|cut| cut.index(body.len() + 1)).chain([0, body.len()]).collect();
     places.sort_unstable();
-    places
-        .windows(2)
-        .map(|pair| Bytes::copy_from_slice(&body[pair[0]..pair[1]]))
-        .collect()
+    places.windows(2).map(|pair| Bytes::copy_from_slice(&body[pair[0]..pair[1]])).collect()
 }
 
 /// Numbers as text, nested as `shape` says.

@@ -11,30 +11,10 @@ use support::{binary_headers, decode_rope, floats, refused, signature, x};
 #[test]
 fn fields_of_another_kind() {
     let field = "wire.invalid-field";
-    refused(
-        "^[]",
-        &floats(),
-        field,
-        "the body must be an object; `[` came at byte ^",
-    );
-    refused(
-        "^3",
-        &floats(),
-        field,
-        "the body must be an object; `3` came at byte ^",
-    );
-    refused(
-        r#"{"id":^7}"#,
-        &floats(),
-        field,
-        "`id` must be a string; `7` came at byte ^",
-    );
-    refused(
-        r#"{"inputs":^{}}"#,
-        &floats(),
-        field,
-        "`inputs` must be a list; `{` came at byte ^",
-    );
+    refused("^[]", &floats(), field, "the body must be an object; `[` came at byte ^");
+    refused("^3", &floats(), field, "the body must be an object; `3` came at byte ^");
+    refused(r#"{"id":^7}"#, &floats(), field, "`id` must be a string; `7` came at byte ^");
+    refused(r#"{"inputs":^{}}"#, &floats(), field, "`inputs` must be a list; `{` came at byte ^");
     refused(
         r#"{"inputs":[^7]}"#,
         &floats(),
@@ -65,24 +45,14 @@ fn fields_of_another_kind() {
         field,
         "`data` of input `x` must be a list; `{` came at byte ^",
     );
-    refused(
-        r#"{"id":"a","id":"b"}"#,
-        &floats(),
-        field,
-        "`id` stands twice in one object",
-    );
+    refused(r#"{"id":"a","id":"b"}"#, &floats(), field, "`id` stands twice in one object");
     refused(
         r#"{"inputs":[{"name":"x","name":"x"}]}"#,
         &floats(),
         field,
         "`name` stands twice in one object",
     );
-    refused(
-        r#"{"parameters":{"a":1,"a":2}}"#,
-        &floats(),
-        field,
-        "`a` stands twice in one object",
-    );
+    refused(r#"{"parameters":{"a":1,"a":2}}"#, &floats(), field, "`a` stands twice in one object");
     refused(
         r#"{"parameters":{"a":^[1]}}"#,
         &floats(),
@@ -96,18 +66,8 @@ fn fields_of_another_kind() {
         missing,
         "the body lacks `inputs`; the model takes `x` FP32 [batch, 2]",
     );
-    refused(
-        r#"{"inputs":[{"datatype":"FP32"}]}"#,
-        &floats(),
-        missing,
-        "one input lacks `name`",
-    );
-    refused(
-        r#"{"inputs":[{"name":"x"}]}"#,
-        &floats(),
-        missing,
-        "input `x` lacks `datatype`",
-    );
+    refused(r#"{"inputs":[{"datatype":"FP32"}]}"#, &floats(), missing, "one input lacks `name`");
+    refused(r#"{"inputs":[{"name":"x"}]}"#, &floats(), missing, "input `x` lacks `datatype`");
     refused(
         r#"{"inputs":[{"name":"x","datatype":"FP32"}]}"#,
         &floats(),
@@ -126,12 +86,7 @@ fn fields_of_another_kind() {
 fn parameters_and_outputs() {
     let input = r#"{"name":"x","datatype":"FP32","shape":[1,2],"data":[1,2]}"#;
     let case = |rest: &str, code: &str, sentence: &str| {
-        refused(
-            &format!(r#"{{"inputs":[{input}],{rest}}}"#),
-            &floats(),
-            code,
-            sentence,
-        );
+        refused(&format!(r#"{{"inputs":[{input}],{rest}}}"#), &floats(), code, sentence);
     };
     let field = "wire.invalid-field";
     case(
@@ -154,16 +109,8 @@ fn parameters_and_outputs() {
         "request.unknown-output",
         "the model has no output `z`; its outputs are `y` FP32 [batch, 2], `label` INT64 [batch]",
     );
-    case(
-        r#""outputs":[{"name":"y"},{"name":"y"}]"#,
-        field,
-        "output `y` is asked for twice",
-    );
-    case(
-        r#""outputs":[{}]"#,
-        "wire.missing-field",
-        "one output lacks `name`",
-    );
+    case(r#""outputs":[{"name":"y"},{"name":"y"}]"#, field, "output `y` is asked for twice");
+    case(r#""outputs":[{}]"#, "wire.missing-field", "one output lacks `name`");
     case(
         r#""outputs":[^"y"]"#,
         field,
@@ -217,14 +164,7 @@ fn raw_data_that_does_not_fit() {
         "input `x` has shape [2] of FP32, which is 8 bytes; `binary_data_size` says 4",
         count,
     );
-    raw(
-        "[1]",
-        "FP32",
-        "4",
-        &[0; 7],
-        "3 bytes are left behind the last tensor's raw data",
-        count,
-    );
+    raw("[1]", "FP32", "4", &[0; 7], "3 bytes are left behind the last tensor's raw data", count);
     raw(
         "[9000000000000000000]",
         "FP32",
@@ -308,9 +248,8 @@ fn raw_data_that_does_not_fit() {
         ("", "wire.invalid-field"),
         ("0", "wire.unsupported"),
     ] {
-        let headers: HeaderMap = [(v2::HEADER_LENGTH.parse().unwrap(), length.parse().unwrap())]
-            .into_iter()
-            .collect();
+        let headers: HeaderMap =
+            [(v2::HEADER_LENGTH.parse().unwrap(), length.parse().unwrap())].into_iter().collect();
         let failure = decode_rope(&body, &headers, &floats()).unwrap_err();
         assert_eq!(failure.code.as_str(), code, "{failure}");
     }

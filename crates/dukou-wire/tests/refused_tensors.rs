@@ -11,10 +11,7 @@ use support::{LIMITS, floats, refused, signature, x};
 
 #[test]
 fn inputs_that_do_not_fit_the_signature() {
-    let two = signature(&[
-        ("a", DType::Fp32, "batch 2"),
-        ("b", DType::Int64, "batch ?"),
-    ]);
+    let two = signature(&[("a", DType::Fp32, "batch 2"), ("b", DType::Int64, "batch ?")]);
     let a = r#"{"name":"a","datatype":"FP32","shape":[1,2],"data":[1,2]}"#;
     let b = r#"{"name":"b","datatype":"INT64","shape":[2,1],"data":[1,2]}"#;
     refused(
@@ -102,18 +99,10 @@ fn elements_that_are_not_as_many_as_the_shape_says() {
     let sentence = |came: &str| {
         format!("input `x` has shape [2, 2], which is 4 elements; `data` holds {came}")
     };
-    for (data, came) in [
-        ("[1,2,3]", "3"),
-        ("[[1,2],[3]]", "3"),
-        ("[]", "0"),
-        ("[1,2,3,4,5]", "more"),
-    ] {
-        refused(
-            &x("FP32", "[2,2]", data),
-            &floats(),
-            "wire.element-count",
-            &sentence(came),
-        );
+    for (data, came) in
+        [("[1,2,3]", "3"), ("[[1,2],[3]]", "3"), ("[]", "0"), ("[1,2,3,4,5]", "more")]
+    {
+        refused(&x("FP32", "[2,2]", data), &floats(), "wire.element-count", &sentence(came));
     }
     // The same where `data` stood first and was read without knowing how many there would be.
     refused(
@@ -212,53 +201,18 @@ fn numbers_that_do_not_fit() {
     for came in ["NaN", "Infinity", "-Infinity", "null", "nan", "inf", "-Inf"] {
         case(DType::Fp32, came, nan, " and JSON has only finite numbers");
     }
-    case(
-        DType::Int32,
-        "NaN",
-        nan,
-        " and JSON has only finite numbers",
-    );
-    case(
-        DType::Fp32,
-        "3.5e38",
-        nan,
-        ", which holds magnitudes up to 3.4e38",
-    );
-    case(
-        DType::Fp32,
-        "-1e999999999999999999999",
-        nan,
-        ", which holds magnitudes up to 3.4e38",
-    );
-    case(
-        DType::Fp64,
-        "1.8e308",
-        nan,
-        ", which holds magnitudes up to 1.8e308",
-    );
+    case(DType::Int32, "NaN", nan, " and JSON has only finite numbers");
+    case(DType::Fp32, "3.5e38", nan, ", which holds magnitudes up to 3.4e38");
+    case(DType::Fp32, "-1e999999999999999999999", nan, ", which holds magnitudes up to 3.4e38");
+    case(DType::Fp64, "1.8e308", nan, ", which holds magnitudes up to 1.8e308");
     case(DType::Uint8, "256", nan, ", which holds 0 to 255");
     case(DType::Uint8, "-1", nan, ", which holds 0 to 255");
     case(DType::Int8, "-129", nan, ", which holds -128 to 127");
     case(DType::Uint16, "65536", nan, ", which holds 0 to 65535");
     case(DType::Int16, "32768", nan, ", which holds -32768 to 32767");
-    case(
-        DType::Uint32,
-        "4294967296",
-        nan,
-        ", which holds 0 to 4294967295",
-    );
-    case(
-        DType::Int32,
-        "2147483648",
-        nan,
-        ", which holds -2147483648 to 2147483647",
-    );
-    case(
-        DType::Uint64,
-        "18446744073709551616",
-        nan,
-        ", which holds 0 to 18446744073709551615",
-    );
+    case(DType::Uint32, "4294967296", nan, ", which holds 0 to 4294967295");
+    case(DType::Int32, "2147483648", nan, ", which holds -2147483648 to 2147483647");
+    case(DType::Uint64, "18446744073709551616", nan, ", which holds 0 to 18446744073709551615");
     case(
         DType::Int64,
         "9223372036854775808",
@@ -272,26 +226,11 @@ fn numbers_that_do_not_fit() {
         ", which holds -9223372036854775808 to 9223372036854775807",
     );
     for came in ["1.0", "1e2", "-0.5", "1E+2"] {
-        case(
-            DType::Int64,
-            came,
-            nan,
-            ", whose elements are written without fraction or exponent",
-        );
+        case(DType::Int64, came, nan, ", whose elements are written without fraction or exponent");
     }
     let field = "wire.invalid-field";
-    case(
-        DType::Bool,
-        "1",
-        field,
-        ", whose elements are `true` and `false`",
-    );
-    case(
-        DType::Bool,
-        "\"true\"",
-        field,
-        ", whose elements are `true` and `false`",
-    );
+    case(DType::Bool, "1", field, ", whose elements are `true` and `false`");
+    case(DType::Bool, "\"true\"", field, ", whose elements are `true` and `false`");
     case(DType::Fp32, "true", field, ", whose elements are numbers");
     case(DType::Int8, "\"1\"", field, ", whose elements are numbers");
     case(DType::Fp64, "{", field, ", whose elements are numbers");

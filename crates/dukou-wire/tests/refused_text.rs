@@ -13,40 +13,21 @@ fn what_is_not_json() {
     let whole = x("FP32", "[1,2]", "[1,2]");
     let invalid = |body: &str, words: &str| {
         let failure = decode(body.as_bytes(), &floats()).expect_err(body);
-        assert_eq!(
-            failure.code.as_str(),
-            "wire.invalid-json",
-            "{body}: {failure}"
-        );
+        assert_eq!(failure.code.as_str(), "wire.invalid-json", "{body}: {failure}");
         assert!(failure.message.contains(words), "{body}: {failure}");
     };
     // Cut off anywhere, it is refused as what it is.
     for end in 0..whole.len() {
         let failure = decode(&whole.as_bytes()[..end], &floats()).unwrap_err();
         assert!(
-            matches!(
-                failure.code.as_str(),
-                "wire.invalid-json" | "wire.invalid-field"
-            ),
+            matches!(failure.code.as_str(), "wire.invalid-json" | "wire.invalid-field"),
             "{end}: {failure}"
         );
-        assert!(
-            failure.message.contains("the end of the body came"),
-            "{end}: {failure}"
-        );
+        assert!(failure.message.contains("the end of the body came"), "{end}: {failure}");
     }
-    invalid(
-        &format!("{whole}x"),
-        "expected the end of the body at byte 70, `x` came",
-    );
-    invalid(
-        &format!("{whole}{whole}"),
-        "expected the end of the body at byte 70, `{` came",
-    );
-    invalid(
-        "{'inputs':[]}",
-        "expected a key in quotes at byte 1, `'` came",
-    );
+    invalid(&format!("{whole}x"), "expected the end of the body at byte 70, `x` came");
+    invalid(&format!("{whole}{whole}"), "expected the end of the body at byte 70, `{` came");
+    invalid("{'inputs':[]}", "expected a key in quotes at byte 1, `'` came");
     invalid("{\"inputs\":[],}", "expected a key in quotes");
     invalid("{\"inputs\" []}", "expected `:`");
     for (data, words) in [
@@ -72,10 +53,7 @@ fn what_is_not_json() {
     for (body, words) in [
         (&b"{\"a\xff\":1}"[..], "not UTF-8"),
         (b"{\"id\":\"\xc3\"}", "not UTF-8"),
-        (
-            b"{\"id\":\"a\nb\"}",
-            "the byte 0x0a stands bare in a string at byte 8",
-        ),
+        (b"{\"id\":\"a\nb\"}", "the byte 0x0a stands bare in a string at byte 8"),
         (b"{\"id\":\"\\x41\"}", "no escape"),
         (b"{\"id\":\"\\ud800\"}", "no escape"),
         (b"{\"id\":\"\\ud800\\u0041\"}", "no escape"),
@@ -98,10 +76,7 @@ fn nesting_beyond_the_limit() {
             &format!(r#"{{"a":{deep}}}"#),
             &floats(),
             "wire.too-deep",
-            &format!(
-                "the body nests deeper than 100 levels at byte {}",
-                5 + 99 * open.len()
-            ),
+            &format!("the body nests deeper than 100 levels at byte {}", 5 + 99 * open.len()),
         );
     }
     let deep = format!("{}1{}", "[".repeat(98), "]".repeat(98));
@@ -115,55 +90,29 @@ fn nesting_beyond_the_limit() {
     let deep = format!("{}1,2{}", "[".repeat(97), "]".repeat(97));
     assert!(decode(x("FP32", "[1,2]", &deep).as_bytes(), &floats()).is_ok());
     // However high a limit is set, the stack is safe.
-    let limits = DecodeLimits {
-        json_depth: usize::MAX,
-        body_bytes: 64 << 20,
-    };
+    let limits = DecodeLimits { json_depth: usize::MAX, body_bytes: 64 << 20 };
     let body = Bytes::from(format!(r#"{{"a":{}"#, "[".repeat(1_000_000)));
-    let failure = v2::decode(
-        &[body],
-        &HeaderMap::new(),
-        &floats(),
-        &limits,
-        &mut |_, _| Buffer::default(),
-    );
-    assert_eq!(
-        failure.unwrap_err().message,
-        "the body nests deeper than 512 levels at byte 516"
-    );
+    let failure =
+        v2::decode(&[body], &HeaderMap::new(), &floats(), &limits, &mut |_, _| Buffer::default());
+    assert_eq!(failure.unwrap_err().message, "the body nests deeper than 512 levels at byte 516");
 }
 
 #[test]
 fn bodies_over_the_limit_or_encoded() {
-    let limits = DecodeLimits {
-        json_depth: 100,
-        body_bytes: 10,
-    };
-    let rope = [
-        Bytes::from_static(b"{\"inputs\":"),
-        Bytes::from_static(b"[]}"),
-    ];
-    let failure = v2::decode(&rope, &HeaderMap::new(), &floats(), &limits, &mut |_, _| {
-        Buffer::default()
-    })
-    .unwrap_err();
+    let limits = DecodeLimits { json_depth: 100, body_bytes: 10 };
+    let rope = [Bytes::from_static(b"{\"inputs\":"), Bytes::from_static(b"[]}")];
+    let failure =
+        v2::decode(&rope, &HeaderMap::new(), &floats(), &limits, &mut |_, _| Buffer::default())
+            .unwrap_err();
     assert_eq!(
         (failure.code.as_str(), &*failure.message),
-        (
-            "request.body-too-large",
-            "the body has 13 bytes; the limit is 10"
-        )
+        ("request.body-too-large", "the body has 13 bytes; the limit is 10")
     );
-    let headers = [(http::header::CONTENT_ENCODING, "gzip".parse().unwrap())]
-        .into_iter()
-        .collect();
+    let headers = [(http::header::CONTENT_ENCODING, "gzip".parse().unwrap())].into_iter().collect();
     let failure = decode_rope(&rope, &headers, &floats()).unwrap_err();
     assert_eq!(
         (failure.code.as_str(), &*failure.message),
-        (
-            "wire.unsupported",
-            "the body is encoded as `gzip`; send it without `Content-Encoding`"
-        )
+        ("wire.unsupported", "the body is encoded as `gzip`; send it without `Content-Encoding`")
     );
 }
 

@@ -49,11 +49,8 @@ impl Blobs {
         let path = self.0.join(name.hex());
         let open = || {
             let found = std::fs::metadata(&path)?.len();
-            let bytes = if found > READ_UP_TO {
-                FileBytes::map(&path)
-            } else {
-                FileBytes::read(&path)
-            };
+            let bytes =
+                if found > READ_UP_TO { FileBytes::map(&path) } else { FileBytes::read(&path) };
             bytes.map(Arc::new)
         };
         let bytes = open().map_err(|error: io::Error| {
@@ -61,10 +58,7 @@ impl Blobs {
                 io::ErrorKind::NotFound => "is not in the store".to_owned(),
                 _ => format!("cannot be read: {error}"),
             };
-            Failure::new(
-                ErrorCode::PackageIncomplete,
-                format!("{what} ({name}) {why}"),
-            )
+            Failure::new(ErrorCode::PackageIncomplete, format!("{what} ({name}) {why}"))
         })?;
         let actual = sha256(&bytes);
         let right_size = size.is_none_or(|size| size == bytes.len() as u64);
@@ -99,10 +93,7 @@ impl Blobs {
         if descriptor.size > LARGEST_DOCUMENT {
             return Err(corrupt(
                 what,
-                format!(
-                    "{} bytes are more than such a document has",
-                    descriptor.size
-                ),
+                format!("{} bytes are more than such a document has", descriptor.size),
             ));
         }
         parse(&self.described(descriptor, what)?, what)
@@ -129,10 +120,8 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
 
 pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

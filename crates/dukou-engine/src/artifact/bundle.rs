@@ -110,56 +110,37 @@ pub(super) fn judge(
     let bundle: Bundle = serde_json::from_slice(bundle)
         .map_err(|error| bad(format!("it is not a bundle: {error}")))?;
     let envelope = bundle.dsse_envelope;
-    for (said, known) in [
-        (&bundle.media_type, BUNDLE_TYPE),
-        (&envelope.payload_type, PAYLOAD_TYPE),
-    ] {
+    for (said, known) in [(&bundle.media_type, BUNDLE_TYPE), (&envelope.payload_type, PAYLOAD_TYPE)]
+    {
         if said != known {
-            return Err(bad(format!(
-                "its type is `{}`, not `{known}`",
-                said.escape_default()
-            )));
+            return Err(bad(format!("its type is `{}`, not `{known}`", said.escape_default())));
         }
     }
     let hint = bundle.verification_material.public_key.hint;
     let Some(key) = trust.key(&hint) else {
-        return Ok(Verdict::UnknownKey {
-            hint: hint.escape_default().take(64).collect(),
-        });
+        return Ok(Verdict::UnknownKey { hint: hint.escape_default().take(64).collect() });
     };
     let decode = |text: &str| STANDARD.decode(text).map_err(|_| bad("it is not base64"));
     let payload = decode(&envelope.payload)?;
-    let signature = envelope
-        .signatures
-        .first()
-        .ok_or_else(|| bad("the envelope holds none"))?;
+    let signature = envelope.signatures.first().ok_or_else(|| bad("the envelope holds none"))?;
     key.verify(&encode(&payload), &decode(&signature.sig)?)
-        .map_err(|_| {
-            bad(format!(
-                "it was not made by key `{hint}` over this statement"
-            ))
-        })?;
+        .map_err(|_| bad(format!("it was not made by key `{hint}` over this statement")))?;
     check_statement(&payload, manifest)?;
     Ok(Verdict::Good { key: hint })
 }
 
 /// DSSE's pre-authentication encoding: what is really signed.
 pub(super) fn encode(payload: &[u8]) -> Vec<u8> {
-    let head = format!(
-        "DSSEv1 {} {PAYLOAD_TYPE} {} ",
-        PAYLOAD_TYPE.len(),
-        payload.len()
-    );
+    let head = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), payload.len());
     [head.as_bytes(), payload].concat()
 }
 
 fn check_statement(payload: &[u8], manifest: &[u8]) -> Result<(), Failure> {
     let statement: Statement = serde_json::from_slice(payload)
         .map_err(|error| bad(format!("its statement cannot be read: {error}")))?;
-    for (said, known) in [
-        (&statement.kind, STATEMENT_TYPE),
-        (&statement.predicate_type, PREDICATE_TYPE),
-    ] {
+    for (said, known) in
+        [(&statement.kind, STATEMENT_TYPE), (&statement.predicate_type, PREDICATE_TYPE)]
+    {
         if said != known {
             return Err(bad(format!(
                 "its statement is `{}`, not `{known}`",
@@ -189,15 +170,10 @@ fn check_statement(payload: &[u8], manifest: &[u8]) -> Result<(), Failure> {
         )));
     }
     let [subject] = &statement.subject[..] else {
-        return Err(bad(format!(
-            "it has {} subjects, not one",
-            statement.subject.len()
-        )));
+        return Err(bad(format!("it has {} subjects, not one", statement.subject.len())));
     };
     if subject.digest.sha256 != hex(root.as_ref()) {
-        return Err(bad(
-            "its subject's digest does not follow from its resource",
-        ));
+        return Err(bad("its subject's digest does not follow from its resource"));
     }
     Ok(())
 }

@@ -119,16 +119,10 @@ impl Store {
         if !layout.image_layout_version.starts_with("1.") {
             return Err(corrupt(
                 &what,
-                format!(
-                    "its layout is version `{}`, and 1 is known",
-                    layout.image_layout_version
-                ),
+                format!("its layout is version `{}`, and 1 is known", layout.image_layout_version),
             ));
         }
-        Ok(Self {
-            root: path.to_owned(),
-            blobs: Blobs::new(path),
-        })
+        Ok(Self { root: path.to_owned(), blobs: Blobs::new(path) })
     }
 
     /// Reads and checks a version: `package.incomplete` (a blob is absent), `package.digest-mismatch`,
@@ -147,21 +141,13 @@ impl Store {
         if manifest.artifact_type.as_deref() != Some(VERSION_TYPE) {
             return Err(corrupt(
                 what,
-                format!(
-                    "its artifact type is `{}`",
-                    manifest.artifact_type.unwrap_or_default()
-                ),
+                format!("its artifact type is `{}`", manifest.artifact_type.unwrap_or_default()),
             ));
         }
         if manifest.config.media_type != CONFIG_TYPE {
-            return Err(corrupt(
-                what,
-                format!("its config is `{}`", manifest.config.media_type),
-            ));
+            return Err(corrupt(what, format!("its config is `{}`", manifest.config.media_type)));
         }
-        let config: Config = self
-            .blobs
-            .document(&manifest.config, "the version's config")?;
+        let config: Config = self.blobs.document(&manifest.config, "the version's config")?;
         let dukou = config.dukou;
         if dukou.format != FORMAT {
             return Err(corrupt(
@@ -171,9 +157,7 @@ impl Store {
         }
         let files = self.files(&manifest)?;
         let of_type = |media_type: &'static str| {
-            files
-                .iter()
-                .filter(move |(layer, ..)| layer.media_type == media_type)
+            files.iter().filter(move |(layer, ..)| layer.media_type == media_type)
         };
         let mut graphs = of_type(GRAPH_TYPE);
         let (Some((_, _, graph)), None) = (graphs.next(), graphs.next()) else {
@@ -194,16 +178,11 @@ impl Store {
             digest: digest.clone(),
             name: dukou.name,
             variant: dukou.variant,
-            signature: Signature {
-                batchable: false,
-                ..dukou.signature
-            },
+            signature: Signature { batchable: false, ..dukou.signature },
             labels: dukou.labels,
             graph: Arc::clone(graph),
             external,
-            golden: of_type(GOLDEN_TYPE)
-                .next()
-                .map(|(.., bytes)| Arc::clone(bytes)),
+            golden: of_type(GOLDEN_TYPE).next().map(|(.., bytes)| Arc::clone(bytes)),
             signed_by,
         })
     }
@@ -225,17 +204,12 @@ impl Store {
                         format!("`{shown}` is not a plain file name inside the version's folder"),
                     ));
                 }
-                if files
-                    .iter()
-                    .any(|(_, other, _)| other.as_ref() == Some(name))
-                {
+                if files.iter().any(|(_, other, _)| other.as_ref() == Some(name)) {
                     return Err(corrupt(what, format!("two layers are called `{name}`")));
                 }
             }
             let called = name.map_or(layer.media_type.as_str(), String::as_str);
-            let bytes = self
-                .blobs
-                .described(layer, &format!("the version's layer `{called}`"))?;
+            let bytes = self.blobs.described(layer, &format!("the version's layer `{called}`"))?;
             files.push((layer, name.cloned(), bytes));
         }
         Ok(files)
@@ -263,10 +237,7 @@ impl Store {
                 ),
                 Err(failure) => failure,
             };
-            if worst
-                .as_ref()
-                .is_none_or(|worst| gravity(&failure) > gravity(worst))
-            {
+            if worst.as_ref().is_none_or(|worst| gravity(&failure) > gravity(worst)) {
                 worst = Some(failure);
             }
         }
@@ -313,9 +284,7 @@ impl Store {
                 .and_then(|index| index.select(what, maybe_ours));
             match listed {
                 Ok(listed) => bundles.extend(
-                    listed
-                        .iter()
-                        .filter_map(|referrer| self.bundle(referrer, digest).transpose()),
+                    listed.iter().filter_map(|referrer| self.bundle(referrer, digest).transpose()),
                 ),
                 Err(failure) => bundles.push(Err(failure)),
             }
@@ -334,28 +303,22 @@ impl Store {
         if manifest.artifact_type.as_deref() != Some(BUNDLE_TYPE) {
             return Ok(None);
         }
-        if manifest
-            .subject
-            .is_none_or(|subject| subject.digest != *digest)
-        {
+        if manifest.subject.is_none_or(|subject| subject.digest != *digest) {
             return Err(Failure::new(
                 ErrorCode::TrustBadSignature,
                 format!("a signature listed for {digest} says that it is another version's"),
             ));
         }
-        let layer = manifest
-            .layers
-            .iter()
-            .find(|layer| layer.media_type == BUNDLE_TYPE)
-            .ok_or_else(|| {
-                Failure::new(
-                    ErrorCode::TrustBadSignature,
-                    format!("{what} has no layer of type `{BUNDLE_TYPE}`"),
-                )
-            })?;
-        self.blobs
-            .described(layer, "the version's signature")
-            .map(Some)
+        let layer =
+            manifest.layers.iter().find(|layer| layer.media_type == BUNDLE_TYPE).ok_or_else(
+                || {
+                    Failure::new(
+                        ErrorCode::TrustBadSignature,
+                        format!("{what} has no layer of type `{BUNDLE_TYPE}`"),
+                    )
+                },
+            )?;
+        self.blobs.described(layer, "the version's signature").map(Some)
     }
 }
 
@@ -371,8 +334,6 @@ fn gravity(failure: &Failure) -> u8 {
 /// A plain file name: no separator, not hidden, nothing that a shell or a path would read otherwise.
 fn is_plain_name(name: &str) -> bool {
     name.len() <= 128
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
         && name.bytes().next().is_some_and(|first| first != b'.')
 }

@@ -43,14 +43,8 @@ impl TrustPolicy {
         require_signature: bool,
         keys: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, Failure> {
-        let keys = keys
-            .into_iter()
-            .map(|(id, pem)| key(id, pem))
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            require_signature,
-            keys,
-        })
+        let keys = keys.into_iter().map(|(id, pem)| key(id, pem)).collect::<Result<_, _>>()?;
+        Ok(Self { require_signature, keys })
     }
 
     /// Whether a version without a good signature is refused.

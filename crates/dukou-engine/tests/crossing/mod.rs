@@ -1,12 +1,6 @@
 //! An engine in this process with a real listener and a real model, and a client that speaks raw TCP.
 
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests"
-)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::{
     io::{Read, Write},
@@ -33,9 +27,7 @@ pub fn runtime() -> PathBuf {
 
 /// A model under `conformance/models`.
 pub fn model(file: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../conformance/models")
-        .join(file)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../conformance/models").join(file)
 }
 
 /// A table that serves the digits as `digits`, version `7`, alias `champion`.
@@ -88,21 +80,12 @@ impl Crossing {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         socket.set_nonblocking(true).unwrap();
-        let listeners = vec![Listener {
-            name: "http".into(),
-            socket,
-        }];
+        let listeners = vec![Listener { name: "http".into(), socket }];
         let (workers, threads) = Workers::start(&engine).unwrap();
         let accepting = Arc::clone(&engine);
         std::thread::spawn(move || accept::run(listeners, &workers, &accepting).unwrap());
         let swap = Swap::new(Arc::clone(&engine));
-        Self {
-            engine,
-            swap,
-            address,
-            workers: threads,
-            _state_dir: state_dir,
-        }
+        Self { engine, swap, address, workers: threads, _state_dir: state_dir }
     }
 
     /// An engine that serves [`table`], changed.
@@ -130,19 +113,13 @@ impl Crossing {
     /// How often requests ended with this code, by arm or before one was chosen.
     pub fn counted(&self, code: &str) -> u64 {
         let by_arm = self.engine.state.arms();
-        let by_arm = by_arm
-            .values()
-            .flat_map(|totals| totals.by_result().collect::<Vec<_>>());
+        let by_arm = by_arm.values().flat_map(|totals| totals.by_result().collect::<Vec<_>>());
         let arms: u64 = by_arm
             .filter(|(_, result, _)| result.map_or("ok", |code| code.as_str()) == code)
             .map(|(.., count)| count)
             .sum();
         let refused = self.engine.state.refusals();
-        arms + refused
-            .iter()
-            .filter(|r| r.1.as_str() == code)
-            .map(|r| r.2)
-            .sum::<u64>()
+        arms + refused.iter().filter(|r| r.1.as_str() == code).map(|r| r.2).sum::<u64>()
     }
 
     /// Waits until `holds`.
@@ -206,10 +183,7 @@ impl Client {
     pub fn new(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self {
-            stream,
-            read: Vec::new(),
-        }
+        Self { stream, read: Vec::new() }
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
@@ -218,8 +192,7 @@ impl Client {
 
     /// The next answer.
     pub fn answer(&mut self) -> Answer {
-        self.try_answer()
-            .expect("an answer, but the connection was closed")
+        self.try_answer().expect("an answer, but the connection was closed")
     }
 
     /// The next answer; none where the connection was closed before it began.
@@ -229,24 +202,14 @@ impl Client {
                 break place + 4;
             }
             if !self.more() {
-                assert!(
-                    self.read.is_empty(),
-                    "closed in the middle of an answer: {:?}",
-                    self.read
-                );
+                assert!(self.read.is_empty(), "closed in the middle of an answer: {:?}", self.read);
                 return None;
             }
         };
         let head = String::from_utf8(self.read.drain(..end).collect()).unwrap();
         let status = head[9..12].parse().unwrap();
-        let mut answer = Answer {
-            status,
-            head,
-            body: Vec::new(),
-        };
-        let length = answer
-            .header("content-length")
-            .map_or(0, |length| length.parse().unwrap());
+        let mut answer = Answer { status, head, body: Vec::new() };
+        let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
         while self.read.len() < length {
             assert!(self.more(), "closed in the middle of a body: {answer:?}");
         }

@@ -74,11 +74,7 @@ impl Facts {
 }
 
 fn named(domain: &str) -> String {
-    if domain.is_empty() {
-        "ai.onnx".to_owned()
-    } else {
-        domain.to_owned()
-    }
+    if domain.is_empty() { "ai.onnx".to_owned() } else { domain.to_owned() }
 }
 
 /// Whether bytes begin as exporters begin a model: `ir_version`, and then a field that ONNX has.
@@ -164,11 +160,7 @@ fn walk_nodes(nodes: &[proto::Node], facts: &mut Facts, what: &str) -> Result<()
             for tensor in attribute.t.iter().chain(&attribute.tensors) {
                 note(tensor, false, facts, what)?;
             }
-            for sparse in attribute
-                .sparse_tensor
-                .iter()
-                .chain(&attribute.sparse_tensors)
-            {
+            for sparse in attribute.sparse_tensor.iter().chain(&attribute.sparse_tensors) {
                 note_sparse(sparse, facts, what)?;
             }
             for graph in attribute.g.iter().chain(&attribute.graphs) {
@@ -189,9 +181,9 @@ fn note_sparse(sparse: &proto::SparseTensor, facts: &mut Facts, what: &str) -> R
 /// Bytes that a tensor's extents and element type ask for.
 fn tensor_bytes(dims: &[i64], data_type: i32) -> Option<usize> {
     let bits = element_bits(data_type)?;
-    let count = dims.iter().try_fold(1_usize, |count, &extent| {
-        count.checked_mul(usize::try_from(extent).ok()?)
-    })?;
+    let count = dims
+        .iter()
+        .try_fold(1_usize, |count, &extent| count.checked_mul(usize::try_from(extent).ok()?))?;
     Some(count.checked_mul(bits)?.div_ceil(8))
 }
 
@@ -208,25 +200,15 @@ fn note(
     }
     let name = &tensor.name;
     let corrupt = |why: String| {
-        Failure::new(
-            ErrorCode::FormatsCorrupt,
-            format!("{what}: weights `{name}`: {why}"),
-        )
+        Failure::new(ErrorCode::FormatsCorrupt, format!("{what}: weights `{name}`: {why}"))
     };
     let entry = |key: &str| {
-        tensor
-            .external_data
-            .iter()
-            .find(|entry| entry.key == key)
-            .map(|entry| entry.value.as_str())
+        tensor.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str())
     };
     let number = |key: &str| match entry(key) {
         None => Ok(None),
         Some(text) => text.parse::<usize>().map(Some).map_err(|_| {
-            corrupt(format!(
-                "external data's `{key}` is `{}`, not a number of bytes",
-                clip(text)
-            ))
+            corrupt(format!("external data's `{key}` is `{}`, not a number of bytes", clip(text)))
         }),
     };
     let location = entry("location").unwrap_or_default();
@@ -234,10 +216,7 @@ fn note(
         return Err(corrupt("are external data without a `location`".to_owned()));
     }
     let needed = needed.ok_or_else(|| {
-        corrupt(format!(
-            "shape {:?} of element type {} has no size",
-            tensor.dims, tensor.data_type
-        ))
+        corrupt(format!("shape {:?} of element type {} has no size", tensor.dims, tensor.data_type))
     })?;
     let length = number("length")?.unwrap_or(needed);
     if length != needed {
@@ -260,16 +239,9 @@ fn note(
 
 /// A text of somebody else's, short and printable enough for a sentence.
 pub(crate) fn clip(text: &str) -> String {
-    let clean: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(200)
-        .collect();
-    if clean.len() < text.len() {
-        format!("{clean}…")
-    } else {
-        clean
-    }
+    let clean: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
+    if clean.len() < text.len() { format!("{clean}…") } else { clean }
 }
 
 #[cfg(test)]
@@ -277,24 +249,14 @@ mod tests {
     use super::*;
 
     fn model(graph: proto::Graph) -> Bytes {
-        let opset_import = vec![proto::OperatorSet {
-            domain: String::new(),
-            version: 17,
-        }];
-        let model = proto::Model {
-            ir_version: 9,
-            graph: Some(graph),
-            opset_import,
-            functions: vec![],
-        };
+        let opset_import = vec![proto::OperatorSet { domain: String::new(), version: 17 }];
+        let model =
+            proto::Model { ir_version: 9, graph: Some(graph), opset_import, functions: vec![] };
         model.encode_to_vec().into()
     }
 
     fn external(location: &str, offset: &str, length: &str) -> proto::Tensor {
-        let entry = |key: &str, value: &str| proto::Entry {
-            key: key.into(),
-            value: value.into(),
-        };
+        let entry = |key: &str, value: &str| proto::Entry { key: key.into(), value: value.into() };
         proto::Tensor {
             dims: vec![4],
             data_type: 1,
@@ -310,11 +272,7 @@ mod tests {
     }
 
     fn node(attribute: Vec<proto::Attribute>) -> proto::Node {
-        proto::Node {
-            op_type: "If".into(),
-            attribute,
-            ..Default::default()
-        }
+        proto::Node { op_type: "If".into(), attribute, ..Default::default() }
     }
 
     #[test]
@@ -328,10 +286,8 @@ mod tests {
             t: Some(external("constant.bin", "16", "16")),
             ..Default::default()
         };
-        let sparse = proto::SparseTensor {
-            values: Some(external("sparse.bin", "0", "16")),
-            indices: None,
-        };
+        let sparse =
+            proto::SparseTensor { values: Some(external("sparse.bin", "0", "16")), indices: None };
         let graph = proto::Graph {
             node: vec![node(vec![attribute])],
             initializer: vec![external("outer.bin", "64", "16")],
@@ -339,28 +295,18 @@ mod tests {
             ..Default::default()
         };
         let facts = read(model(graph), "it").unwrap();
-        assert_eq!(
-            facts.locations(),
-            ["outer.bin", "sparse.bin", "constant.bin", "inner.bin"]
-        );
+        assert_eq!(facts.locations(), ["outer.bin", "sparse.bin", "constant.bin", "inner.bin"]);
         assert_eq!(facts.externals.iter().filter(|e| e.outermost).count(), 1);
-        assert_eq!(
-            (facts.externals[0].offset, facts.externals[0].length),
-            (64, 16)
-        );
+        assert_eq!((facts.externals[0].offset, facts.externals[0].length), (64, 16));
         assert_eq!(facts.weight_bytes, 64);
         assert_eq!(facts.opset(""), "opset 17 of `ai.onnx`");
     }
 
     #[test]
     fn a_length_that_is_not_the_shapes_is_refused() {
-        for (offset, length) in [
-            ("0", "15"),
-            ("0", "17"),
-            ("x", "16"),
-            ("0", "-1"),
-            ("99999999999999999999", "16"),
-        ] {
+        for (offset, length) in
+            [("0", "15"), ("0", "17"), ("x", "16"), ("0", "-1"), ("99999999999999999999", "16")]
+        {
             let graph = proto::Graph {
                 node: vec![node(vec![])],
                 initializer: vec![external("w.bin", offset, length)],
@@ -373,10 +319,7 @@ mod tests {
 
     #[test]
     fn what_is_no_model_is_told_from_what_is_broken() {
-        let graph = proto::Graph {
-            node: vec![node(vec![])],
-            ..Default::default()
-        };
+        let graph = proto::Graph { node: vec![node(vec![])], ..Default::default() };
         let whole = model(graph);
         assert!(read(whole.clone(), "it").is_ok());
         for length in 2..whole.len() {
@@ -398,23 +341,11 @@ mod tests {
 
     #[test]
     fn deep_nesting_ends_in_a_sentence() {
-        let mut graph = proto::Graph {
-            node: vec![node(vec![])],
-            ..Default::default()
-        };
+        let mut graph = proto::Graph { node: vec![node(vec![])], ..Default::default() };
         for _ in 0..200 {
-            let attribute = proto::Attribute {
-                g: Some(graph),
-                ..Default::default()
-            };
-            graph = proto::Graph {
-                node: vec![node(vec![attribute])],
-                ..Default::default()
-            };
+            let attribute = proto::Attribute { g: Some(graph), ..Default::default() };
+            graph = proto::Graph { node: vec![node(vec![attribute])], ..Default::default() };
         }
-        assert_eq!(
-            read(model(graph), "it").unwrap_err().code,
-            ErrorCode::FormatsCorrupt
-        );
+        assert_eq!(read(model(graph), "it").unwrap_err().code, ErrorCode::FormatsCorrupt);
     }
 }

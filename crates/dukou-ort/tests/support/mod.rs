@@ -18,9 +18,7 @@ pub fn runtime() -> Runtime {
 }
 
 pub fn model_path(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../conformance/models")
-        .join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../conformance/models").join(name)
 }
 
 pub fn spec(path: PathBuf) -> OpenSpec {
@@ -35,9 +33,7 @@ pub fn spec(path: PathBuf) -> OpenSpec {
 }
 
 pub fn open(name: &str) -> OrtModel {
-    runtime()
-        .open(spec(model_path(&format!("{name}.onnx"))))
-        .unwrap()
+    runtime().open(spec(model_path(&format!("{name}.onnx")))).unwrap()
 }
 
 /// Elements in an owned, aligned buffer.
@@ -49,12 +45,7 @@ pub fn data<T: bytemuck::Pod>(elements: &[T]) -> Data {
 }
 
 pub fn tensor(name: &str, dtype: DType, shape: &[usize], data: Data) -> Tensor {
-    Tensor {
-        name: name.into(),
-        dtype,
-        shape: shape.to_vec(),
-        data,
-    }
+    Tensor { name: name.into(), dtype, shape: shape.to_vec(), data }
 }
 
 pub fn floats(name: &str, shape: &[usize], elements: &[f32]) -> Tensor {
@@ -62,11 +53,7 @@ pub fn floats(name: &str, shape: &[usize], elements: &[f32]) -> Tensor {
 }
 
 pub fn request(inputs: impl IntoIterator<Item = Tensor>) -> InferRequest {
-    InferRequest::new(
-        RequestId(1),
-        Principal::Loopback,
-        inputs.into_iter().collect(),
-    )
+    InferRequest::new(RequestId(1), Principal::Loopback, inputs.into_iter().collect())
 }
 
 pub fn only(mut request: InferRequest, outputs: &[usize]) -> InferRequest {

@@ -21,17 +21,7 @@ pub(super) struct Decimal {
 }
 
 /// 10^0 … 10^8.
-const POWERS: [u64; 9] = [
-    1,
-    10,
-    100,
-    1_000,
-    10_000,
-    100_000,
-    1_000_000,
-    10_000_000,
-    100_000_000,
-];
+const POWERS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
 
 /// The most decimal digits that an `i64` always holds.
 const HELD: usize = 18;
@@ -48,9 +38,7 @@ pub(super) fn digits(bytes: &[u8], mut at: usize, mut mantissa: u64) -> (u64, us
         let word = u64::from_le_bytes(eight) ^ 0x3030_3030_3030_3030;
         let marks = (word.wrapping_add(0x7676_7676_7676_7676) | word) & 0x8080_8080_8080_8080;
         if marks == 0 {
-            mantissa = mantissa
-                .wrapping_mul(POWERS[8])
-                .wrapping_add(value_of_eight(word));
+            mantissa = mantissa.wrapping_mul(POWERS[8]).wrapping_add(value_of_eight(word));
             at += 8;
             continue;
         }
@@ -58,9 +46,7 @@ pub(super) fn digits(bytes: &[u8], mut at: usize, mut mantissa: u64) -> (u64, us
         if count > 0 {
             // Moved to the top, with zeros for the digits that are not there before them.
             let word = word << (64 - 8 * count);
-            mantissa = mantissa
-                .wrapping_mul(POWERS[count])
-                .wrapping_add(value_of_eight(word));
+            mantissa = mantissa.wrapping_mul(POWERS[count]).wrapping_add(value_of_eight(word));
         }
         return (mantissa, at + count);
     }
@@ -120,20 +106,10 @@ impl Decimal {
         }
         scanner.at = at;
         if count <= HELD {
-            return Ok(Self {
-                negative,
-                mantissa: mantissa as i64,
-                exponent,
-                exact: true,
-            });
+            return Ok(Self { negative, mantissa: mantissa as i64, exponent, exact: true });
         }
         let (mantissa, left_out, exact) = leading(&bytes[first..end_of_digits]);
-        Ok(Self {
-            negative,
-            mantissa,
-            exponent: exponent.saturating_add(left_out),
-            exact,
-        })
+        Ok(Self { negative, mantissa, exponent: exponent.saturating_add(left_out), exact })
     }
 
     /// Reads a JSON number that must be whole: its sign and magnitude.
@@ -160,9 +136,8 @@ impl Decimal {
         if count <= HELD_WHOLE {
             return Ok((negative, mantissa));
         }
-        let text = std::str::from_utf8(&bytes[first..at])
-            .ok()
-            .filter(|text| text.len() <= HELD_WHOLE + 1);
+        let text =
+            std::str::from_utf8(&bytes[first..at]).ok().filter(|text| text.len() <= HELD_WHOLE + 1);
         match text.and_then(|text| text.parse().ok()) {
             Some(magnitude) => Ok((negative, magnitude)),
             None => Err(Fault::new(Kind::OutOfRange, start)),
@@ -204,8 +179,7 @@ fn leading(run: &[u8]) -> (i64, i64, bool) {
     for digit in digits.by_ref().take(HELD) {
         mantissa = mantissa * 10 + digit;
     }
-    let (left_out, exact) = digits.fold((0, true), |(count, zeros), digit| {
-        (count + 1, zeros && digit == 0)
-    });
+    let (left_out, exact) =
+        digits.fold((0, true), |(count, zeros), digit| (count + 1, zeros && digit == 0));
     (mantissa, left_out, exact)
 }

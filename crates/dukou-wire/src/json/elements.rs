@@ -24,11 +24,7 @@ struct Walk {
 impl Walk {
     /// Begins at a list.
     fn begin(scanner: &mut Scanner<'_>) -> Result<Self, Fault> {
-        if scanner.peek() == b'[' {
-            Ok(Self::default())
-        } else {
-            Err(scanner.other_kind())
-        }
+        if scanner.peek() == b'[' { Ok(Self::default()) } else { Err(scanner.other_kind()) }
     }
 
     /// Leads the scanner right before the next value that is not a list, which the caller then reads;
@@ -143,10 +139,7 @@ pub(crate) fn read_strings(
     how: ReadElements,
 ) -> Result<Vec<Bytes>, Fault> {
     let most = how.expected.unwrap_or(usize::MAX);
-    let likely = how
-        .expected
-        .unwrap_or(0)
-        .min(scanner.remaining() / how.least_text + 1);
+    let likely = how.expected.unwrap_or(0).min(scanner.remaining() / how.least_text + 1);
     let mut strings = Vec::with_capacity(likely);
     let mut walk = Walk::begin(scanner)?;
     while walk.next(scanner)? {

@@ -42,10 +42,7 @@ impl Fault {
     /// The grammar wants `what` at byte `at`.
     #[cold]
     pub(crate) const fn expected(what: &'static str, at: usize) -> Self {
-        Self {
-            at,
-            kind: Kind::Expected(what),
-        }
+        Self { at, kind: Kind::Expected(what) }
     }
 
     /// A fault of this kind at byte `at`.
@@ -57,17 +54,11 @@ impl Fault {
     /// The same, where the value of the field `name` was being read, which must be `wanted`.
     #[cold]
     pub(crate) fn in_field(self, body: &[u8], name: &str, wanted: &str) -> Stop {
-        if !matches!(
-            self.kind,
-            Kind::WrongType | Kind::NotWhole | Kind::OutOfRange
-        ) {
+        if !matches!(self.kind, Kind::WrongType | Kind::NotWhole | Kind::OutOfRange) {
             return self.into();
         }
-        let message = format!(
-            "{name} must be {wanted}; {} came at byte {}",
-            token(body, self.at),
-            self.at
-        );
+        let message =
+            format!("{name} must be {wanted}; {} came at byte {}", token(body, self.at), self.at);
         Stop::new(ErrorCode::WireInvalidField, message)
     }
 
@@ -108,10 +99,7 @@ impl Fault {
             ),
             Kind::WrongType | Kind::NotWhole | Kind::OutOfRange | Kind::TooMany => (
                 ErrorCode::WireInvalidField,
-                format!(
-                    "{} at byte {at} is not what the protocol has there",
-                    token(body, at)
-                ),
+                format!("{} at byte {at} is not what the protocol has there", token(body, at)),
             ),
         };
         Failure::new(code, message)
@@ -165,10 +153,9 @@ pub(crate) fn token(body: &[u8], at: usize) -> String {
     let rest = &rest[..rest.len().min(256)];
     let end = match rest.first() {
         None => return "the end of the body".to_owned(),
-        Some(b'"') => rest[1..]
-            .iter()
-            .position(|&byte| byte == b'"')
-            .map_or(rest.len(), |end| end + 2),
+        Some(b'"') => {
+            rest[1..].iter().position(|&byte| byte == b'"').map_or(rest.len(), |end| end + 2)
+        }
         Some(b'[' | b'{') => 1,
         Some(_) => rest
             .iter()

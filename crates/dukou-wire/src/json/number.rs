@@ -83,21 +83,14 @@ impl Decimal {
         }
         let power = TENS.get(usize::try_from(self.exponent.unsigned_abs()).ok()?)?;
         let mantissa = self.mantissa as f64;
-        Some(self.signed(if self.exponent < 0 {
-            mantissa / power
-        } else {
-            mantissa * power
-        }))
+        Some(self.signed(if self.exponent < 0 { mantissa / power } else { mantissa * power }))
     }
 }
 
 /// The exact value of the number from `start` to the scanner's place.
 #[cold]
 fn exactly<T: std::str::FromStr>(scanner: &Scanner<'_>, start: usize) -> Option<T> {
-    std::str::from_utf8(scanner.bytes.get(start..scanner.at)?)
-        .ok()?
-        .parse()
-        .ok()
+    std::str::from_utf8(scanner.bytes.get(start..scanner.at)?).ok()?.parse().ok()
 }
 
 /// What stands where no number could be read: a word for NaN or an infinity, or a fault.

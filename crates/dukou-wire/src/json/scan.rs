@@ -24,13 +24,7 @@ impl<'a> Scanner<'a> {
     /// At the front of `bytes`. `non_finite` allows `NaN`, `Infinity`, `-Infinity` and `null` where a
     /// floating number stands.
     pub(crate) fn new(bytes: &'a [u8], max_depth: usize, non_finite: bool) -> Self {
-        Self {
-            bytes,
-            at: 0,
-            depth: 0,
-            max_depth: max_depth.min(DEEPEST),
-            non_finite,
-        }
+        Self { bytes, at: 0, depth: 0, max_depth: max_depth.min(DEEPEST), non_finite }
     }
 
     /// All of the body.
@@ -185,13 +179,10 @@ impl<'a> Scanner<'a> {
         let start = self.at;
         match Decimal::read(self) {
             Ok(_) => Ok(()),
-            Err(fault) => self.non_finite_word(start).map(drop).map_err(|other| {
-                if other.kind == Kind::NotFinite {
-                    other
-                } else {
-                    fault
-                }
-            }),
+            Err(fault) => self
+                .non_finite_word(start)
+                .map(drop)
+                .map_err(|other| if other.kind == Kind::NotFinite { other } else { fault }),
         }
     }
 
@@ -283,9 +274,6 @@ impl<'a> Scanner<'a> {
 
     /// The same body from another place on, at the depth of here.
     pub(crate) fn at_place(&self, place: usize) -> Self {
-        Self {
-            at: place,
-            ..self.clone()
-        }
+        Self { at: place, ..self.clone() }
     }
 }

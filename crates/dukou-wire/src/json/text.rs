@@ -25,10 +25,7 @@ fn plain(bytes: &[u8], mut at: usize) -> usize {
         }
         at += 8;
     }
-    while bytes
-        .get(at)
-        .is_some_and(|&byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
-    {
+    while bytes.get(at).is_some_and(|&byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
         at += 1;
     }
     at
@@ -131,13 +128,9 @@ fn unescape(bytes: &[u8], at: usize) -> Result<(char, usize), Fault> {
                 .get(at + 6..at + 8)
                 .filter(|next| *next == b"\\u")
                 .and_then(|_| four_hex(bytes, at + 8));
-            let second = second
-                .filter(|second| (0xDC00..0xE000).contains(second))
-                .ok_or_else(bad)?;
-            let high = first
-                .checked_sub(0xD800)
-                .filter(|high| *high < 0x400)
-                .ok_or_else(bad)?;
+            let second =
+                second.filter(|second| (0xDC00..0xE000).contains(second)).ok_or_else(bad)?;
+            let high = first.checked_sub(0xD800).filter(|high| *high < 0x400).ok_or_else(bad)?;
             return Ok((
                 char::from_u32(0x1_0000 + high * 0x400 + (second - 0xDC00)).ok_or_else(bad)?,
                 at + 12,
@@ -149,7 +142,8 @@ fn unescape(bytes: &[u8], at: usize) -> Result<(char, usize), Fault> {
 }
 
 fn four_hex(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..at + 4)?.iter().try_fold(0, |value, &byte| {
-        Some(value * 16 + char::from(byte).to_digit(16)?)
-    })
+    bytes
+        .get(at..at + 4)?
+        .iter()
+        .try_fold(0, |value, &byte| Some(value * 16 + char::from(byte).to_digit(16)?))
 }

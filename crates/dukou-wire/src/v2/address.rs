@@ -45,19 +45,13 @@ pub(crate) fn recognize(head: &Head<'_>) -> Option<Result<Target, Failure>> {
         ["v2", "health", "ready"] => get(Target::Ready),
         ["v2", "models"] => get(Target::ModelList),
         // Triton's own; so a model called `stats` has no metadata of its own under its bare name.
-        ["v2", "models", "stats"] => Some(unsupported(
-            head,
-            "statistics",
-            Some("`GET /metrics` has the counters"),
-        )),
+        ["v2", "models", "stats"] => {
+            Some(unsupported(head, "statistics", Some("`GET /metrics` has the counters")))
+        }
         ["v2", "models", name, rest @ ..] => of_model(head, name, rest),
         ["v2", "repository", ..] => {
             let instead = "`GET /v2/models` lists the models, and `dukou` on the command line changes what is served";
-            Some(unsupported(
-                head,
-                "the model repository extension",
-                Some(instead),
-            ))
+            Some(unsupported(head, "the model repository extension", Some(instead)))
         }
         ["v2", "logging"] => Some(unsupported(head, "the logging extension", None)),
         ["v2", "trace", "setting"] => Some(unsupported(head, "the trace extension", None)),
@@ -99,11 +93,9 @@ fn of_model(head: &Head<'_>, name: &str, rest: &[&str]) -> Option<Result<Target,
             Some("`GET` of the model has its inputs and outputs"),
         ),
         ["stats"] => unsupported(head, "statistics", Some("`GET /metrics` has the counters")),
-        ["generate" | "generate_stream"] => unsupported(
-            head,
-            "the generate extension",
-            Some("`infer` answers whole tensors"),
-        ),
+        ["generate" | "generate_stream"] => {
+            unsupported(head, "the generate extension", Some("`infer` answers whole tensors"))
+        }
         ["trace", "setting"] => unsupported(head, "the trace extension", None),
         _ => return None,
     })
@@ -115,19 +107,11 @@ fn with(
     method: &Method,
     target: Result<Target, Failure>,
 ) -> Result<Target, Failure> {
-    let came = if head.method == Method::HEAD {
-        &Method::GET
-    } else {
-        head.method
-    };
+    let came = if head.method == Method::HEAD { &Method::GET } else { head.method };
     if came == method {
         return target;
     }
-    let message = format!(
-        "{} takes {method}; {} came",
-        quoted(head.path),
-        bare(head.method)
-    );
+    let message = format!("{} takes {method}; {} came", quoted(head.path), bare(head.method));
     Err(Failure::new(ErrorCode::WireWrongMethod, message))
 }
 
@@ -155,12 +139,7 @@ mod tests {
     use http::HeaderMap;
 
     fn ask(method: &Method, path: &str) -> Result<Target, Failure> {
-        address(&Head {
-            method,
-            path,
-            query: None,
-            headers: &HeaderMap::new(),
-        })
+        address(&Head { method, path, query: None, headers: &HeaderMap::new() })
     }
 
     fn digits() -> ModelName {
@@ -182,58 +161,37 @@ mod tests {
             (
                 Method::GET,
                 "/v2/models/digits",
-                Target::ModelMetadata {
-                    model: digits(),
-                    selector: Selector::Default,
-                },
+                Target::ModelMetadata { model: digits(), selector: Selector::Default },
             ),
             (
                 Method::GET,
                 "/v2/models/d%69gits/ready",
-                Target::ModelReady {
-                    model: digits(),
-                    selector: Selector::Default,
-                },
+                Target::ModelReady { model: digits(), selector: Selector::Default },
             ),
             (
                 Method::POST,
                 "/v2/models/digits/infer",
-                Target::Infer {
-                    model: digits(),
-                    selector: Selector::Default,
-                },
+                Target::Infer { model: digits(), selector: Selector::Default },
             ),
             (
                 Method::POST,
                 "/v2/models/digits/versions/3/infer",
-                Target::Infer {
-                    model: digits(),
-                    selector: version.clone(),
-                },
+                Target::Infer { model: digits(), selector: version.clone() },
             ),
             (
                 Method::GET,
                 "/v2/models/digits/versions/3",
-                Target::ModelMetadata {
-                    model: digits(),
-                    selector: version,
-                },
+                Target::ModelMetadata { model: digits(), selector: version },
             ),
             (
                 Method::POST,
                 "/v2/models/digits/aliases/champion/infer",
-                Target::Infer {
-                    model: digits(),
-                    selector: alias.clone(),
-                },
+                Target::Infer { model: digits(), selector: alias.clone() },
             ),
             (
                 Method::GET,
                 "/v2/models/digits/aliases/champion/ready",
-                Target::ModelReady {
-                    model: digits(),
-                    selector: alias,
-                },
+                Target::ModelReady { model: digits(), selector: alias },
             ),
         ] {
             assert_eq!(ask(&method, path), Ok(target), "{path}");
@@ -244,63 +202,23 @@ mod tests {
     fn what_is_refused_says_why() {
         let long = format!("/{}", "a/".repeat(10_000));
         for (method, path, code, words) in [
-            (
-                Method::GET,
-                "/v1/models/digits",
-                "wire.unknown-path",
-                "`/v1/models/digits`",
-            ),
+            (Method::GET, "/v1/models/digits", "wire.unknown-path", "`/v1/models/digits`"),
             (Method::GET, "", "wire.unknown-path", "nothing is served"),
             (Method::GET, "v2", "wire.unknown-path", "nothing is served"),
             (Method::GET, long.as_str(), "wire.unknown-path", "…`"),
-            (
-                Method::GET,
-                "/v2/models/digits/",
-                "wire.unknown-path",
-                "nothing",
-            ),
-            (
-                Method::GET,
-                "/v2/models/digits/infer/x",
-                "wire.unknown-path",
-                "nothing",
-            ),
-            (
-                Method::GET,
-                "/v2/models/digits/infer",
-                "wire.wrong-method",
-                "takes POST; GET came",
-            ),
-            (
-                Method::POST,
-                "/v2/health/live",
-                "wire.wrong-method",
-                "takes GET; POST came",
-            ),
-            (
-                Method::DELETE,
-                "/metrics",
-                "wire.wrong-method",
-                "takes GET; DELETE came",
-            ),
+            (Method::GET, "/v2/models/digits/", "wire.unknown-path", "nothing"),
+            (Method::GET, "/v2/models/digits/infer/x", "wire.unknown-path", "nothing"),
+            (Method::GET, "/v2/models/digits/infer", "wire.wrong-method", "takes POST; GET came"),
+            (Method::POST, "/v2/health/live", "wire.wrong-method", "takes GET; POST came"),
+            (Method::DELETE, "/metrics", "wire.wrong-method", "takes GET; DELETE came"),
             (
                 Method::POST,
                 "/v2/models//infer",
                 "request.unknown-model",
                 "no model can be called ``",
             ),
-            (
-                Method::POST,
-                "/v2/models/a%20b/infer",
-                "request.unknown-model",
-                "`a b`",
-            ),
-            (
-                Method::POST,
-                "/v2/models/a%2/infer",
-                "wire.invalid-request",
-                "`a%2`",
-            ),
+            (Method::POST, "/v2/models/a%20b/infer", "request.unknown-model", "`a b`"),
+            (Method::POST, "/v2/models/a%2/infer", "wire.invalid-request", "`a%2`"),
             (
                 Method::POST,
                 "/v2/models/m/versions/%00/infer",
@@ -313,48 +231,13 @@ mod tests {
                 "request.unknown-version",
                 "no alias",
             ),
-            (
-                Method::GET,
-                "/v2/models/m/config",
-                "wire.unsupported",
-                "model configuration",
-            ),
-            (
-                Method::GET,
-                "/v2/models/m/versions/1/stats",
-                "wire.unsupported",
-                "`GET /metrics`",
-            ),
-            (
-                Method::GET,
-                "/v2/models/stats",
-                "wire.unsupported",
-                "statistics",
-            ),
-            (
-                Method::POST,
-                "/v2/models/m/generate_stream",
-                "wire.unsupported",
-                "generate",
-            ),
-            (
-                Method::POST,
-                "/v2/repository/index",
-                "wire.unsupported",
-                "repository",
-            ),
-            (
-                Method::POST,
-                "/v2/repository/models/m/load",
-                "wire.unsupported",
-                "repository",
-            ),
-            (
-                Method::GET,
-                "/v2/systemsharedmemory/status",
-                "wire.unsupported",
-                "shared memory",
-            ),
+            (Method::GET, "/v2/models/m/config", "wire.unsupported", "model configuration"),
+            (Method::GET, "/v2/models/m/versions/1/stats", "wire.unsupported", "`GET /metrics`"),
+            (Method::GET, "/v2/models/stats", "wire.unsupported", "statistics"),
+            (Method::POST, "/v2/models/m/generate_stream", "wire.unsupported", "generate"),
+            (Method::POST, "/v2/repository/index", "wire.unsupported", "repository"),
+            (Method::POST, "/v2/repository/models/m/load", "wire.unsupported", "repository"),
+            (Method::GET, "/v2/systemsharedmemory/status", "wire.unsupported", "shared memory"),
         ] {
             let failure = ask(&method, path).unwrap_err();
             assert_eq!(failure.code.as_str(), code, "{path}: {failure}");

@@ -27,10 +27,7 @@ pub(super) fn header_length(headers: &HeaderMap, total: usize) -> Result<Option<
     let Some(value) = headers.get(&HEADER_LENGTH_NAME) else {
         return Ok(None);
     };
-    let length = value
-        .to_str()
-        .ok()
-        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let length = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     match length.and_then(|text| text.parse::<usize>().ok()) {
         Some(0) => {
             let message = "`Inference-Header-Content-Length: 0` (a body that is one bare tensor) is not supported; send the JSON before it";
@@ -72,11 +69,7 @@ impl<'r> RawData<'r> {
         noun: &str,
         lease: &mut Lease<'_>,
     ) -> Result<Tensor, Failure> {
-        let ReadTensor {
-            mut tensor,
-            position,
-            raw_bytes,
-        } = read;
+        let ReadTensor { mut tensor, position, raw_bytes } = read;
         let Some(bytes) = raw_bytes else {
             return Ok(tensor);
         };
@@ -118,10 +111,8 @@ impl<'r> RawData<'r> {
                 rope::copy(self.rope, range, buffer.bytes_mut());
                 // A byte that is neither is undefined behaviour to what runs the model.
                 if tensor.dtype == DType::Bool && buffer.bytes().iter().any(|&byte| byte > 1) {
-                    let message = format!(
-                        "{} is BOOL, whose raw bytes are 0 and 1; others came",
-                        owner()
-                    );
+                    let message =
+                        format!("{} is BOOL, whose raw bytes are 0 and 1; others came", owner());
                     return Err(Failure::new(ErrorCode::WireInvalidField, message));
                 }
                 Data::Owned(buffer)
@@ -153,10 +144,8 @@ fn strings(
     let mut strings = Vec::with_capacity(elements.min(raw.len() / 4));
     let mut at = 0;
     while at < raw.len() {
-        let length = raw
-            .get(at..at + 4)
-            .and_then(|prefix| prefix.try_into().ok())
-            .map(u32::from_le_bytes);
+        let length =
+            raw.get(at..at + 4).and_then(|prefix| prefix.try_into().ok()).map(u32::from_le_bytes);
         let range = length
             .and_then(|length| Some(at + 4..(at + 4).checked_add(usize::try_from(length).ok()?)?));
         match range.filter(|range| range.end <= raw.len()) {

@@ -62,11 +62,7 @@ pub fn encode_request(
     }
     out.extend_from_slice(b"\"inputs\":");
     let binary = |_| options.binary;
-    let finite = if options.binary {
-        Ok(())
-    } else {
-        inputs.iter().try_for_each(check_finite)
-    };
+    let finite = if options.binary { Ok(()) } else { inputs.iter().try_for_each(check_finite) };
     if let Err(failure) = finite.and_then(|()| push_tensors(out, inputs, "input", &binary)) {
         out.truncate(before);
         return Err(failure);
@@ -190,17 +186,14 @@ fn read_answer(
     scanner.end()?;
     match outputs {
         Some(outputs) => Ok((answer, outputs)),
-        None => Err(Stop::new(
-            ErrorCode::WireMissingField,
-            "the answer lacks `outputs`".to_owned(),
-        )),
+        None => {
+            Err(Stop::new(ErrorCode::WireMissingField, "the answer lacks `outputs`".to_owned()))
+        }
     }
 }
 
 fn text(scanner: &mut Scanner<'_>, field: &str) -> Result<String, Stop> {
-    let text = scanner
-        .text()
-        .map_err(|fault| fault.in_field(scanner.body(), field, "a string"))?;
+    let text = scanner.text().map_err(|fault| fault.in_field(scanner.body(), field, "a string"))?;
     Ok(text.into_owned())
 }
 
@@ -227,21 +220,14 @@ fn read_list(
 pub fn parse_tensors(json: &[u8], allow_non_finite: bool) -> Result<Vec<Tensor>, Failure> {
     let body = Bytes::copy_from_slice(json);
     let mut scanner = Scanner::new(&body, 100, allow_non_finite);
-    let rules = Rules {
-        specs: None,
-        noun: "tensor",
-        halves_as_numbers: true,
-        body: &body,
-    };
+    let rules = Rules { specs: None, noun: "tensor", halves_as_numbers: true, body: &body };
     let read = read_list(&mut scanner, rules, "the body").and_then(|read| {
         scanner.end()?;
         Ok(read)
     });
     let mut raw = RawData::new(&[], None);
     let read = read.map_err(|stop| stop.in_body(&body))?;
-    read.into_iter()
-        .map(|read| raw.fill(read, "tensor", &mut fresh))
-        .collect()
+    read.into_iter().map(|read| raw.fill(read, "tensor", &mut fresh)).collect()
 }
 
 /// The code and the sentence of a failure's body: both where dukou wrote it, the sentence alone where

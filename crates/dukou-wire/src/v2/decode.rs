@@ -41,9 +41,7 @@ pub fn decode(
     let (json, header_length) = open(rope, headers, limits)?;
     let mut scanner = Scanner::new(&json, limits.json_depth, false);
     let mut reading = Reading::new(signature, &json);
-    reading
-        .read(&mut scanner, lease)
-        .map_err(|stop| stop.in_body(&json))?;
+    reading.read(&mut scanner, lease).map_err(|stop| stop.in_body(&json))?;
     reading.finish(RawData::new(rope, header_length), lease)
 }
 
@@ -55,16 +53,12 @@ pub(super) fn open(
 ) -> Result<(Bytes, Option<usize>), Failure> {
     let total = rope::length(rope);
     if total > limits.body_bytes {
-        let message = format!(
-            "the body has {}; the limit is {}",
-            counted(total, "byte"),
-            limits.body_bytes
-        );
+        let message =
+            format!("the body has {}; the limit is {}", counted(total, "byte"), limits.body_bytes);
         return Err(Failure::new(ErrorCode::RequestBodyTooLarge, message));
     }
-    if let Some(coding) = headers
-        .get(header::CONTENT_ENCODING)
-        .filter(|coding| *coding != "identity")
+    if let Some(coding) =
+        headers.get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity")
     {
         let coding = quoted(&String::from_utf8_lossy(coding.as_bytes()));
         let message =
@@ -72,10 +66,7 @@ pub(super) fn open(
         return Err(Failure::new(ErrorCode::WireUnsupported, message));
     }
     let header_length = header_length(headers, total)?;
-    Ok((
-        rope::gather(rope, 0..header_length.unwrap_or(total)),
-        header_length,
-    ))
+    Ok((rope::gather(rope, 0..header_length.unwrap_or(total)), header_length))
 }
 
 /// A body, as far as it was read.
@@ -118,9 +109,7 @@ impl<'a> Reading<'a> {
                 self.parameters = read_parameters(scanner)?;
                 Ok(())
             }
-            "inputs" => once
-                .note(2, &key)
-                .and_then(|()| self.read_inputs(scanner, lease)),
+            "inputs" => once.note(2, &key).and_then(|()| self.read_inputs(scanner, lease)),
             "outputs" => once.note(3, &key).and_then(|()| self.read_outputs(scanner)),
             _ => scanner.skip().map_err(Stop::from),
         })?;
@@ -199,10 +188,8 @@ impl<'a> Reading<'a> {
         };
         let Some(position) = self.signature.output(&name) else {
             let outputs = sentence::specs(&self.signature.outputs);
-            let message = format!(
-                "the model has no output {}; its outputs are {outputs}",
-                quoted(&name)
-            );
+            let message =
+                format!("the model has no output {}; its outputs are {outputs}", quoted(&name));
             return Err(Stop::new(ErrorCode::RequestUnknownOutput, message));
         };
         if self.outputs.contains(&position) {
@@ -218,8 +205,7 @@ impl<'a> Reading<'a> {
             );
             return Err(Stop::new(ErrorCode::WireUnsupported, message));
         }
-        self.binary
-            .push(take_truth(&mut parameters, "binary_data")?);
+        self.binary.push(take_truth(&mut parameters, "binary_data")?);
         self.outputs.push(position);
         Ok(())
     }
@@ -245,11 +231,8 @@ impl<'a> Reading<'a> {
             (false, true) => Carriage::Each(self.binary),
             _ => Carriage::Json,
         };
-        let outputs = if self.outputs.is_empty() {
-            Requested::All
-        } else {
-            Requested::Only(self.outputs)
-        };
+        let outputs =
+            if self.outputs.is_empty() { Requested::All } else { Requested::Only(self.outputs) };
         Ok(Decoded {
             client_id: self.client_id,
             priority,
@@ -274,10 +257,7 @@ impl<'a> Reading<'a> {
             .map(|(spec, _)| quoted(&spec.name))
             .take(16)
             .collect();
-        let message = format!(
-            "the request lacks {}; the model takes {takes}",
-            lacking.join(", ")
-        );
+        let message = format!("the request lacks {}; the model takes {takes}", lacking.join(", "));
         Failure::new(ErrorCode::RequestMissingInput, message)
     }
 }
@@ -290,9 +270,7 @@ fn take_reserved(
         return Ok((0, None, false));
     }
     let priority = parameters::take_count(parameters, "priority", u64::from(u32::MAX))?;
-    let priority = priority
-        .and_then(|priority| u32::try_from(priority).ok())
-        .unwrap_or(0);
+    let priority = priority.and_then(|priority| u32::try_from(priority).ok()).unwrap_or(0);
     Ok((
         priority,
         parameters::take_timeout(parameters)?,

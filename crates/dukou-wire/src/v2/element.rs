@@ -31,10 +31,7 @@ pub(super) fn blame(fault: Fault, owner: &str, dtype: DType, body: &[u8]) -> Sto
         ),
         Kind::OutOfRange => (
             ErrorCode::WireNotANumber,
-            format!(
-                "{owner} is {dtype}, {}; {came} came at byte {at}",
-                range(dtype)
-            ),
+            format!("{owner} is {dtype}, {}; {came} came at byte {at}", range(dtype)),
         ),
         Kind::NotFinite => (
             ErrorCode::WireNotANumber,

@@ -65,9 +65,7 @@ pub(super) fn push_tails(
             push_raw(out, tensor);
         }
     }
-    Encoded {
-        header_length: any.then_some(json),
-    }
+    Encoded { header_length: any.then_some(json) }
 }
 
 /// Appends a list of tensor objects.
@@ -87,9 +85,7 @@ pub(super) fn push_tensors(
         out.extend_from_slice(b",\"datatype\":\"");
         out.extend_from_slice(tensor.dtype.name().as_bytes());
         out.extend_from_slice(b"\",\"shape\":");
-        push_list(out, tensor.shape.iter(), |out, &extent| {
-            push_integer(out, extent)
-        });
+        push_list(out, tensor.shape.iter(), |out, &extent| push_integer(out, extent));
         if binary(position) {
             out.extend_from_slice(b",\"parameters\":{\"binary_data_size\":");
             push_integer(out, tensor.size());
@@ -112,10 +108,7 @@ fn cannot(tensor: &Tensor, noun: &str, reason: &str) -> Failure {
     } else {
         "send it as binary tensor data"
     };
-    Failure::new(
-        ErrorCode::WireUnsupportedDtype,
-        format!("{noun} {name} {reason}; {remedy}"),
-    )
+    Failure::new(ErrorCode::WireUnsupportedDtype, format!("{noun} {name} {reason}; {remedy}"))
 }
 
 /// Appends a flat list of a tensor's elements, or says why there is no such list.
@@ -154,10 +147,7 @@ fn push_data(out: &mut Vec<u8>, tensor: &Tensor) -> Result<(), String> {
         DType::Fp32 => push_typed::<f32>(out, bytes, push_float),
         DType::Fp64 => push_typed::<f64>(out, bytes, push_float),
         DType::Fp16 | DType::Bf16 => {
-            return Err(format!(
-                "is {}, which does not travel as JSON",
-                tensor.dtype
-            ));
+            return Err(format!("is {}, which does not travel as JSON", tensor.dtype));
         }
         // Held as strings; without them there is nothing.
         DType::Bytes => out.extend_from_slice(b"[]"),

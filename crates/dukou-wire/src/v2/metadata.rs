@@ -31,9 +31,7 @@ pub fn encode_server_metadata(version: &str) -> Vec<u8> {
     let mut out = b"{\"name\":\"dukou\",\"version\":".to_vec();
     push_text(&mut out, version);
     out.extend_from_slice(b",\"extensions\":");
-    push_list(&mut out, EXTENSIONS.iter(), |out, extension| {
-        push_text(out, extension)
-    });
+    push_list(&mut out, EXTENSIONS.iter(), |out, extension| push_text(out, extension));
     out.push(b'}');
     out
 }
@@ -64,15 +62,12 @@ pub fn encode_model_metadata(model: &ModelDescription<'_>) -> Vec<u8> {
     let mut out = b"{\"name\":".to_vec();
     push_text(&mut out, model.name);
     out.extend_from_slice(b",\"versions\":");
-    push_list(&mut out, model.versions.iter(), |out, version| {
-        push_text(out, version)
-    });
+    push_list(&mut out, model.versions.iter(), |out, version| push_text(out, version));
     out.extend_from_slice(b",\"platform\":");
     push_text(&mut out, model.platform);
-    for (key, specs) in [
-        (",\"inputs\":", &model.signature.inputs),
-        (",\"outputs\":", &model.signature.outputs),
-    ] {
+    for (key, specs) in
+        [(",\"inputs\":", &model.signature.inputs), (",\"outputs\":", &model.signature.outputs)]
+    {
         out.extend_from_slice(key.as_bytes());
         push_list(&mut out, specs.iter(), push_spec);
     }
@@ -86,9 +81,7 @@ fn push_spec(out: &mut Vec<u8>, spec: &TensorSpec) {
     out.extend_from_slice(b",\"datatype\":");
     push_text(out, spec.dtype.name());
     out.extend_from_slice(b",\"shape\":");
-    push_list(out, spec.wire_shape().into_iter(), |out, extent| {
-        push_integer(out, extent)
-    });
+    push_list(out, spec.wire_shape().into_iter(), |out, extent| push_integer(out, extent));
     out.push(b'}');
 }
 
@@ -104,11 +97,7 @@ mod tests {
             dtype: DType::Fp32,
             shape: vec![Dim::Symbol("batch".into()), Dim::Any(()), Dim::Fixed(3)],
         };
-        let signature = Signature {
-            inputs: vec![x],
-            outputs: vec![],
-            batchable: false,
-        };
+        let signature = Signature { inputs: vec![x], outputs: vec![], batchable: false };
         let model = ModelDescription {
             name: "m",
             versions: &["1", "2"],
@@ -118,10 +107,7 @@ mod tests {
         for (body, expected) in [
             (encode_live(true), r#"{"live":true}"#),
             (encode_ready(false), r#"{"ready":false}"#),
-            (
-                encode_model_ready("m\"", true),
-                r#"{"name":"m\"","ready":true}"#,
-            ),
+            (encode_model_ready("m\"", true), r#"{"name":"m\"","ready":true}"#),
             (
                 encode_server_metadata("0.1.0"),
                 r#"{"name":"dukou","version":"0.1.0","extensions":["binary_tensor_data","parameters"]}"#,

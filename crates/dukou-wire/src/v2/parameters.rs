@@ -34,10 +34,7 @@ impl Once {
 
 #[cold]
 fn twice(key: &str) -> Stop {
-    Stop::new(
-        ErrorCode::WireInvalidField,
-        format!("{} stands twice in one object", quoted(key)),
-    )
+    Stop::new(ErrorCode::WireInvalidField, format!("{} stands twice in one object", quoted(key)))
 }
 
 /// Reads an object of parameters. `null`, here or as a value, is as good as nothing.
@@ -106,10 +103,9 @@ fn read_value(scanner: &mut Scanner<'_>, key: &str) -> Result<Option<Param>, Sto
                     *scanner = whole;
                     Some(Param::Int(value))
                 }
-                Err(Fault {
-                    kind: Kind::NotWhole,
-                    ..
-                }) => Some(Param::Double(f64::read(scanner).map_err(named)?)),
+                Err(Fault { kind: Kind::NotWhole, .. }) => {
+                    Some(Param::Double(f64::read(scanner).map_err(named)?))
+                }
                 Err(fault) => return Err(named(fault)),
             }
         }
@@ -143,20 +139,14 @@ pub(super) fn take_count(
         Some(Param::Int(number)) if u64::try_from(number).is_ok_and(|number| number <= most) => {
             Ok(u64::try_from(number).ok())
         }
-        Some(other) => Err(wrong(
-            name,
-            &format!("a whole number from 0 to {most}"),
-            &other,
-        )),
+        Some(other) => Err(wrong(name, &format!("a whole number from 0 to {most}"), &other)),
     }
 }
 
 /// Takes `timeout` out: microseconds, 0 for none.
 pub(super) fn take_timeout(parameters: &mut Parameters) -> Result<Option<Duration>, Stop> {
     let microseconds = take_count(parameters, "timeout", i64::MAX.unsigned_abs())?;
-    Ok(microseconds
-        .filter(|&microseconds| microseconds > 0)
-        .map(Duration::from_micros))
+    Ok(microseconds.filter(|&microseconds| microseconds > 0).map(Duration::from_micros))
 }
 
 /// Refuses a parameter that asks for shared memory: the tensor would silently be somewhere else.
@@ -164,10 +154,7 @@ pub(super) fn refuse_shared_memory(
     parameters: &Parameters,
     owner: &dyn Fn() -> String,
 ) -> Result<(), Stop> {
-    if !parameters
-        .iter()
-        .any(|(key, _)| key.starts_with("shared_memory_"))
-    {
+    if !parameters.iter().any(|(key, _)| key.starts_with("shared_memory_")) {
         return Ok(());
     }
     let message = format!(

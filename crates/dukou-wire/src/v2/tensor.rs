@@ -84,25 +84,15 @@ pub(super) fn read_tensor(
     };
     if scanner.peek() != b'{' {
         let owner = format!("every {} of the list", rules.noun);
-        return Err(scanner
-            .other_kind()
-            .in_field(scanner.body(), &owner, "an object"));
+        return Err(scanner.other_kind().in_field(scanner.body(), &owner, "an object"));
     }
     let mut once = Once::default();
     scanner.object(|scanner, key| match &*key {
         "name" => once.note(0, &key).and_then(|()| reading.read_name(scanner)),
-        "datatype" => once
-            .note(1, &key)
-            .and_then(|()| reading.read_dtype(scanner)),
-        "shape" => once
-            .note(2, &key)
-            .and_then(|()| reading.read_shape(scanner)),
-        "data" => once
-            .note(3, &key)
-            .and_then(|()| reading.meet_data(scanner, lease)),
-        "parameters" => once
-            .note(4, &key)
-            .and_then(|()| reading.read_parameters(scanner)),
+        "datatype" => once.note(1, &key).and_then(|()| reading.read_dtype(scanner)),
+        "shape" => once.note(2, &key).and_then(|()| reading.read_shape(scanner)),
+        "data" => once.note(3, &key).and_then(|()| reading.meet_data(scanner, lease)),
+        "parameters" => once.note(4, &key).and_then(|()| reading.read_parameters(scanner)),
         _ => scanner.skip().map_err(Stop::from),
     })?;
     reading.finish(scanner, lease)
@@ -147,11 +137,7 @@ impl<'a> Reading<'a> {
 
     fn read_dtype(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Stop> {
         let text = scanner.text().map_err(|fault| {
-            fault.in_field(
-                scanner.body(),
-                &format!("`datatype` of {}", self.owner()),
-                "a string",
-            )
+            fault.in_field(scanner.body(), &format!("`datatype` of {}", self.owner()), "a string")
         })?;
         let Some(dtype) = DType::parse(&text) else {
             let names = DType::ALL.map(DType::name).join(", ");
@@ -183,11 +169,7 @@ impl<'a> Reading<'a> {
             }
             scanner.peek();
             let extent = u64::read(scanner).map_err(|fault| {
-                fault.in_field(
-                    scanner.body(),
-                    &field(self),
-                    "a list of whole numbers from 0 up",
-                )
+                fault.in_field(scanner.body(), &field(self), "a list of whole numbers from 0 up")
             })?;
             shape.push(usize::try_from(extent).unwrap_or(usize::MAX));
             Ok(())
@@ -210,11 +192,8 @@ impl<'a> Reading<'a> {
     fn read_parameters(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Stop> {
         let mut parameters = read_parameters(scanner)?;
         refuse_shared_memory(&parameters, &|| self.owner().into_owned())?;
-        let bytes = take_count(
-            &mut parameters,
-            "binary_data_size",
-            isize::MAX.unsigned_abs() as u64,
-        )?;
+        let bytes =
+            take_count(&mut parameters, "binary_data_size", isize::MAX.unsigned_abs() as u64)?;
         self.raw_bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
         Ok(())
     }
@@ -223,15 +202,11 @@ impl<'a> Reading<'a> {
     fn meet_data(&mut self, scanner: &mut Scanner<'_>, lease: &mut Lease<'_>) -> Result<(), Stop> {
         self.check()?;
         let place = scanner.place();
-        let Some(dtype) = self
-            .spec
-            .map(|spec| spec.dtype)
-            .or(if self.rules.specs.is_none() {
-                self.dtype
-            } else {
-                None
-            })
-        else {
+        let Some(dtype) = self.spec.map(|spec| spec.dtype).or(if self.rules.specs.is_none() {
+            self.dtype
+        } else {
+            None
+        }) else {
             scanner.skip()?;
             self.later = Some(place);
             return Ok(());
@@ -275,13 +250,10 @@ impl<'a> Reading<'a> {
     fn expected(&self) -> Option<usize> {
         match (&self.shape, self.spec) {
             (Some(shape), _) => Tensor::elements(shape),
-            (None, Some(spec)) => spec
-                .shape
-                .iter()
-                .try_fold(1_usize, |product, dim| match dim {
-                    Dim::Fixed(extent) => product.checked_mul(*extent),
-                    Dim::Symbol(_) | Dim::Any(()) => None,
-                }),
+            (None, Some(spec)) => spec.shape.iter().try_fold(1_usize, |product, dim| match dim {
+                Dim::Fixed(extent) => product.checked_mul(*extent),
+                Dim::Symbol(_) | Dim::Any(()) => None,
+            }),
             (None, None) => None,
         }
     }
@@ -306,29 +278,19 @@ impl<'a> Reading<'a> {
         let expected = self.expected();
         let Some(size) = dtype.size() else {
             // `""` and a comma.
-            let how = ReadElements {
-                expected,
-                least_text: 3,
-            };
+            let how = ReadElements { expected, least_text: 3 };
             let strings = read_strings(scanner, self.rules.body, how);
-            return strings
-                .map(Data::Strings)
-                .map_err(|fault| self.blame(fault, scanner, dtype));
+            return strings.map(Data::Strings).map_err(|fault| self.blame(fault, scanner, dtype));
         };
         // One digit and a comma; `true` and a comma.
         let least_text = if dtype == DType::Bool { 5 } else { 2 };
         let fill = scanner.remaining() / least_text + 1;
         // Never more than the rest of the body could fill, whatever the shape claims. Where no shape
         // came, the usual width of a number in text is a good first guess.
-        let room = expected
-            .unwrap_or_else(|| (scanner.remaining() / 8).max(16))
-            .min(fill);
+        let room = expected.unwrap_or_else(|| (scanner.remaining() / 8).max(16)).min(fill);
         let mut buffer = lease(self.position, room * size);
         buffer.resize(room * size);
-        let how = ReadElements {
-            expected,
-            least_text,
-        };
+        let how = ReadElements { expected, least_text };
         let count = read_elements(scanner, dtype, &mut buffer, how)
             .map_err(|fault| self.blame(fault, scanner, dtype))?;
         buffer.resize(count * size);
@@ -366,10 +328,7 @@ impl<'a> Reading<'a> {
     fn finish(mut self, scanner: &Scanner<'_>, lease: &mut Lease<'_>) -> Result<ReadTensor, Stop> {
         self.check()?;
         let missing = |this: &Self, field: &str| {
-            Stop::new(
-                ErrorCode::WireMissingField,
-                format!("{} lacks `{field}`", this.owner()),
-            )
+            Stop::new(ErrorCode::WireMissingField, format!("{} lacks `{field}`", this.owner()))
         };
         let Some(name) = self.name.clone() else {
             return Err(missing(&self, "name"));
@@ -409,16 +368,7 @@ impl<'a> Reading<'a> {
             }
         };
         let shape = self.shape.take().unwrap_or_default();
-        let tensor = Tensor {
-            name,
-            dtype,
-            shape,
-            data,
-        };
-        Ok(ReadTensor {
-            tensor,
-            position: self.position,
-            raw_bytes: self.raw_bytes,
-        })
+        let tensor = Tensor { name, dtype, shape, data };
+        Ok(ReadTensor { tensor, position: self.position, raw_bytes: self.raw_bytes })
     }
 }

@@ -1,10 +1,6 @@
 //! What the tests of the codec share.
 #![allow(dead_code, reason = "each test file uses its part")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that cannot go on stops"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on stops")]
 
 use bytes::Bytes;
 use dukou_types::{Buffer, DType, Dim, Failure, Signature, Tensor, TensorSpec};
@@ -13,10 +9,7 @@ use http::HeaderMap;
 use proptest::{prelude::ProptestConfig, test_runner::RngSeed};
 
 /// Limits such as a deployment sets.
-pub const LIMITS: DecodeLimits = DecodeLimits {
-    json_depth: 100,
-    body_bytes: 64 << 20,
-};
+pub const LIMITS: DecodeLimits = DecodeLimits { json_depth: 100, body_bytes: 64 << 20 };
 
 /// A seed that does not change, so that a failure comes again.
 pub fn laws(cases: u32) -> ProptestConfig {
@@ -39,21 +32,14 @@ fn dim(text: &str) -> Dim {
 
 /// `("x", FP32, "batch 64")`.
 pub fn spec((name, dtype, shape): (&str, DType, &str)) -> TensorSpec {
-    TensorSpec {
-        name: name.into(),
-        dtype,
-        shape: shape.split_whitespace().map(dim).collect(),
-    }
+    TensorSpec { name: name.into(), dtype, shape: shape.split_whitespace().map(dim).collect() }
 }
 
 /// A signature of inputs, with one output `y`.
 pub fn signature(inputs: &[(&str, DType, &str)]) -> Signature {
     Signature {
         inputs: inputs.iter().copied().map(spec).collect(),
-        outputs: vec![
-            spec(("y", DType::Fp32, "batch 2")),
-            spec(("label", DType::Int64, "batch")),
-        ],
+        outputs: vec![spec(("y", DType::Fp32, "batch 2")), spec(("label", DType::Int64, "batch"))],
         batchable: false,
     }
 }
@@ -70,35 +56,23 @@ pub fn decode_rope(
     headers: &HeaderMap,
     signature: &Signature,
 ) -> Result<Decoded, Failure> {
-    v2::decode(rope, headers, signature, &LIMITS, &mut |_, bytes| {
-        Buffer::zeroed(bytes)
-    })
+    v2::decode(rope, headers, signature, &LIMITS, &mut |_, bytes| Buffer::zeroed(bytes))
 }
 
 /// The header that says how much of a body is JSON.
 pub fn binary_headers(length: Option<usize>) -> HeaderMap {
-    length
-        .map(|length| (v2::HEADER_LENGTH.parse().unwrap(), length.into()))
-        .into_iter()
-        .collect()
+    length.map(|length| (v2::HEADER_LENGTH.parse().unwrap(), length.into())).into_iter().collect()
 }
 
 /// All there is in a tensor, to compare.
 pub fn contents(tensor: &Tensor) -> (String, DType, Vec<usize>, Vec<Vec<u8>>) {
     let data = match (tensor.bytes(), tensor.strings()) {
         (Some(bytes), _) => vec![bytes.to_vec()],
-        (None, strings) => strings
-            .unwrap_or_default()
-            .iter()
-            .map(|string| string.to_vec())
-            .collect(),
+        (None, strings) => {
+            strings.unwrap_or_default().iter().map(|string| string.to_vec()).collect()
+        }
     };
-    (
-        tensor.name.to_string(),
-        tensor.dtype,
-        tensor.shape.clone(),
-        data,
-    )
+    (tensor.name.to_string(), tensor.dtype, tensor.shape.clone(), data)
 }
 
 /// All there is in tensors, to compare.
@@ -128,8 +102,5 @@ pub fn refused(body: &str, signature: &Signature, code: &str, sentence: &str) {
     };
     let body = body.replacen('^', "", 1);
     let failure = decode(body.as_bytes(), signature).expect_err(&sentence);
-    assert_eq!(
-        (failure.code.as_str(), &*failure.message),
-        (code, &*sentence)
-    );
+    assert_eq!((failure.code.as_str(), &*failure.message), (code, &*sentence));
 }

@@ -33,11 +33,7 @@ impl Signer {
         let document = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
         let pair = EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref(), &random).unwrap();
         let der = [&P256_PREFIX[..], pair.public_key().as_ref()].concat();
-        Self {
-            pair,
-            id: key_id(&der),
-            pem: pem(&der),
-        }
+        Self { pair, id: key_id(&der), pem: pem(&der) }
     }
 
     fn trusted(&self) -> TrustPolicy {
@@ -46,10 +42,7 @@ impl Signer {
 
     fn bundle(&self, statement: &Value) -> Vec<u8> {
         let payload = statement.to_string().into_bytes();
-        let signature = self
-            .pair
-            .sign(&SystemRandom::new(), &bundle::encode(&payload))
-            .unwrap();
+        let signature = self.pair.sign(&SystemRandom::new(), &bundle::encode(&payload)).unwrap();
         json!({
             "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
             "verificationMaterial": {"publicKey": {"hint": self.id}, "tlogEntries": []},
@@ -87,22 +80,12 @@ impl Layout {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("blobs/sha256")).unwrap();
-        fs::write(
-            folder.path().join("oci-layout"),
-            r#"{"imageLayoutVersion": "1.0.0"}"#,
-        )
-        .unwrap();
-        Self {
-            folder,
-            index: Vec::new(),
-        }
+        fs::write(folder.path().join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).unwrap();
+        Self { folder, index: Vec::new() }
     }
 
     fn path(&self, digest: &str) -> PathBuf {
-        self.folder
-            .path()
-            .join("blobs/sha256")
-            .join(digest.trim_start_matches("sha256:"))
+        self.folder.path().join("blobs/sha256").join(digest.trim_start_matches("sha256:"))
     }
 
     /// Writes a blob and gives its descriptor.
@@ -149,11 +132,7 @@ impl Layout {
         referrers["annotations"] = json!({"org.opencontainers.image.ref.name": tag});
         self.index.push(referrers.clone());
         self.write_index();
-        BTreeMap::from([
-            ("bundle", bundle),
-            ("referrer", referrer),
-            ("referrers", referrers),
-        ])
+        BTreeMap::from([("bundle", bundle), ("referrer", referrer), ("referrers", referrers)])
     }
 
     fn open(&self, version: &Value, trust: &TrustPolicy) -> Result<VerifiedVersion, Failure> {
@@ -200,44 +179,24 @@ impl Version {
         let layout = Layout::new();
         let weights: Vec<u8> = (0..bytes).map(|i| (i % 251) as u8).collect();
         let layers = vec![
-            layout.layer(
-                "application/vnd.dukou.model.graph.v1+onnx",
-                "graph.onnx",
-                b"a graph",
-            ),
+            layout.layer("application/vnd.dukou.model.graph.v1+onnx", "graph.onnx", b"a graph"),
             layout.layer(
                 "application/vnd.cncf.model.weight.v1.raw",
                 "weights-0.bin",
                 b"small weights",
             ),
-            layout.layer(
-                "application/vnd.cncf.model.weight.v1.raw",
-                "weights-1.bin",
-                &weights,
-            ),
+            layout.layer("application/vnd.cncf.model.weight.v1.raw", "weights-1.bin", &weights),
             layout.layer(
                 "application/vnd.dukou.model.golden.v1+json",
                 "golden.json",
                 b"{\"format\": 1}",
             ),
-            layout.layer(
-                "application/vnd.dukou.model.card.v1+json",
-                "card.json",
-                b"{}",
-            ),
-            layout.blob(
-                "application/vnd.example.later",
-                b"what a later release writes",
-            ),
+            layout.layer("application/vnd.dukou.model.card.v1+json", "card.json", b"{}"),
+            layout.blob("application/vnd.example.later", b"what a later release writes"),
         ];
         let config = layout.document("application/vnd.cncf.model.config.v1+json", &config());
         let manifest = Value::Null;
-        let mut version = Self {
-            layout,
-            layers,
-            config,
-            manifest,
-        };
+        let mut version = Self { layout, layers, config, manifest };
         version.write_manifest();
         version
     }
@@ -250,9 +209,8 @@ impl Version {
             "config": self.config,
             "layers": self.layers,
         });
-        self.manifest = self
-            .layout
-            .document("application/vnd.oci.image.manifest.v1+json", &manifest);
+        self.manifest =
+            self.layout.document("application/vnd.oci.image.manifest.v1+json", &manifest);
     }
 
     fn manifest_bytes(&self) -> Vec<u8> {

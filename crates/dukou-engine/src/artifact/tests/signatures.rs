@@ -12,24 +12,15 @@ fn signatures_that_do_not_count() {
     let mut theirs = Version::new();
     theirs.sign(&stranger);
     assert_eq!(theirs.code(&signer.trusted()), ErrorCode::TrustUnknownKey);
-    assert_eq!(
-        theirs.code(&TrustPolicy::new(true, []).unwrap()),
-        ErrorCode::TrustUnknownKey
-    );
+    assert_eq!(theirs.code(&TrustPolicy::new(true, []).unwrap()), ErrorCode::TrustUnknownKey);
     // One good signature is enough, whoever else signed.
     theirs.sign(&signer);
-    let opened = theirs
-        .layout
-        .open(&theirs.manifest, &signer.trusted())
-        .unwrap();
+    let opened = theirs.layout.open(&theirs.manifest, &signer.trusted()).unwrap();
     assert_eq!(opened.signed_by.as_deref(), Some(signer.id.as_str()));
 
     // The stranger says that it is us.
     let mut forged = Version::new();
-    let liar = Signer {
-        id: signer.id.clone(),
-        ..stranger
-    };
+    let liar = Signer { id: signer.id.clone(), ..stranger };
     forged.sign(&liar);
     assert_eq!(forged.code(&signer.trusted()), ErrorCode::TrustBadSignature);
 }
@@ -42,18 +33,12 @@ fn a_good_signature_of_something_else_is_bad() {
     let other = sha256(b"another manifest");
     type Spoil<'a> = Box<dyn Fn(&mut Value) + 'a>;
     let spoils: Vec<(&str, Spoil<'_>)> = vec![
-        (
-            "another manifest",
-            Box::new(|s| *s = statement(b"another manifest")),
-        ),
+        ("another manifest", Box::new(|s| *s = statement(b"another manifest"))),
         (
             "another resource digest",
             Box::new(|s| s["predicate"]["resources"][0]["digest"] = json!(other)),
         ),
-        (
-            "another subject",
-            Box::new(|s| s["subject"][0]["digest"]["sha256"] = json!(hex)),
-        ),
+        ("another subject", Box::new(|s| s["subject"][0]["digest"]["sha256"] = json!(hex))),
         (
             "another name",
             Box::new(|s| s["predicate"]["resources"][0]["name"] = json!("other.json")),
@@ -62,10 +47,7 @@ fn a_good_signature_of_something_else_is_bad() {
             "another algorithm",
             Box::new(|s| s["predicate"]["resources"][0]["algorithm"] = json!("sha1")),
         ),
-        (
-            "no resource",
-            Box::new(|s| s["predicate"]["resources"] = json!([])),
-        ),
+        ("no resource", Box::new(|s| s["predicate"]["resources"] = json!([]))),
         (
             "one more resource",
             Box::new(|s| {
@@ -90,11 +72,7 @@ fn a_good_signature_of_something_else_is_bad() {
         spoil(&mut statement);
         let manifest = version.manifest.clone();
         version.layout.refer(&manifest, &signer.bundle(&statement));
-        assert_eq!(
-            version.code(&signer.trusted()),
-            ErrorCode::TrustBadSignature,
-            "{what}"
-        );
+        assert_eq!(version.code(&signer.trusted()), ErrorCode::TrustBadSignature, "{what}");
     }
 }
 
@@ -111,9 +89,7 @@ fn a_bundle_that_was_touched_is_bad_whatever_its_digest() {
     for part in ["payload", "sig"] {
         let value = match part {
             "payload" => envelope["dsseEnvelope"]["payload"].as_str().unwrap(),
-            _ => envelope["dsseEnvelope"]["signatures"][0]["sig"]
-                .as_str()
-                .unwrap(),
+            _ => envelope["dsseEnvelope"]["signatures"][0]["sig"].as_str().unwrap(),
         };
         let start = text.find(value).unwrap();
         let decoded = STANDARD.decode(value).unwrap();
@@ -149,24 +125,14 @@ fn a_signature_of_another_version_does_not_count() {
     // Another version in the same store, under whose name the first one's signature is listed.
     let mut document: Value = serde_json::from_slice(&first.manifest_bytes()).unwrap();
     document["annotations"] = json!({"org.example": "changed"});
-    let second = first
-        .layout
-        .document("application/vnd.oci.image.manifest.v1+json", &document);
+    let second = first.layout.document("application/vnd.oci.image.manifest.v1+json", &document);
     let mut listed = signature["referrers"].clone();
     listed["annotations"]["org.opencontainers.image.ref.name"] =
         json!(second["digest"].as_str().unwrap().replace(':', "-"));
     first.layout.index.push(listed);
     first.layout.write_index();
-    assert_eq!(
-        first.layout.code(&second, &signer.trusted()),
-        ErrorCode::TrustBadSignature
-    );
-    assert!(
-        first
-            .layout
-            .open(&first.manifest, &signer.trusted())
-            .is_ok()
-    );
+    assert_eq!(first.layout.code(&second, &signer.trusted()), ErrorCode::TrustBadSignature);
+    assert!(first.layout.open(&first.manifest, &signer.trusted()).is_ok());
 }
 
 #[test]
@@ -174,26 +140,10 @@ fn where_no_signature_is_required_a_bad_one_is_still_refused() {
     let (signer, stranger) = (Signer::new(), Signer::new());
     let anyone = TrustPolicy::new(false, [(signer.id.as_str(), signer.pem.as_str())]).unwrap();
     let mut version = Version::new();
-    assert_eq!(
-        version
-            .layout
-            .open(&version.manifest, &anyone)
-            .unwrap()
-            .signed_by,
-        None
-    );
+    assert_eq!(version.layout.open(&version.manifest, &anyone).unwrap().signed_by, None);
     version.sign(&stranger);
-    assert_eq!(
-        version
-            .layout
-            .open(&version.manifest, &anyone)
-            .unwrap()
-            .signed_by,
-        None
-    );
+    assert_eq!(version.layout.open(&version.manifest, &anyone).unwrap().signed_by, None);
     let manifest = version.manifest.clone();
-    version
-        .layout
-        .refer(&manifest, &signer.bundle(&statement(b"another manifest")));
+    version.layout.refer(&manifest, &signer.bundle(&statement(b"another manifest")));
     assert_eq!(version.code(&anyone), ErrorCode::TrustBadSignature);
 }

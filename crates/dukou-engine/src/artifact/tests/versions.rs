@@ -6,30 +6,14 @@ use super::*;
 fn a_whole_and_signed_version_opens() {
     let (signer, mut version) = (Signer::new(), Version::with_weights(5 << 20));
     version.sign(&signer);
-    let opened = version
-        .layout
-        .open(&version.manifest, &signer.trusted())
-        .unwrap();
-    assert_eq!(
-        opened.digest.as_str(),
-        version.manifest["digest"].as_str().unwrap()
-    );
-    assert_eq!(
-        (opened.name.as_str(), opened.variant.as_deref()),
-        ("digits", Some("original"))
-    );
+    let opened = version.layout.open(&version.manifest, &signer.trusted()).unwrap();
+    assert_eq!(opened.digest.as_str(), version.manifest["digest"].as_str().unwrap());
+    assert_eq!((opened.name.as_str(), opened.variant.as_deref()), ("digits", Some("original")));
     assert_eq!(opened.labels, ["0", "1"]);
     assert_eq!(&opened.graph[..], b"a graph");
-    assert_eq!(
-        opened.golden.as_deref().map(|g| &g[..]),
-        Some(&b"{\"format\": 1}"[..])
-    );
+    assert_eq!(opened.golden.as_deref().map(|g| &g[..]), Some(&b"{\"format\": 1}"[..]));
     assert_eq!(opened.signed_by.as_deref(), Some(signer.id.as_str()));
-    let names: Vec<&str> = opened
-        .external
-        .iter()
-        .map(|(name, _)| name.as_str())
-        .collect();
+    let names: Vec<&str> = opened.external.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["weights-0.bin", "weights-1.bin"]);
     assert_eq!(opened.external[1].1.len(), 5 << 20);
     assert!(opened.external[1].1.is_mapped() && !opened.graph.is_mapped());
@@ -46,21 +30,14 @@ fn every_flipped_byte_is_refused() {
     let (signer, mut version) = (Signer::new(), Version::new());
     let signature = version.sign(&signer);
     let trust = signer.trusted();
-    let blobs = version
-        .layers
-        .iter()
-        .chain([&version.config, &version.manifest])
-        .chain(signature.values());
+    let blobs =
+        version.layers.iter().chain([&version.config, &version.manifest]).chain(signature.values());
     let mut flips = 0;
     for blob in blobs {
         let path = version.layout.path(blob["digest"].as_str().unwrap());
         let whole = fs::read(&path).unwrap();
         // Of the large one, the ends and some between.
-        let step = if whole.len() > 10_000 {
-            whole.len() / 7
-        } else {
-            1
-        };
+        let step = if whole.len() > 10_000 { whole.len() / 7 } else { 1 };
         for place in (0..whole.len()).step_by(step).chain([whole.len() - 1]) {
             let mut bytes = whole.clone();
             bytes[place] ^= 1 << (place % 8);
@@ -72,11 +49,7 @@ fn every_flipped_byte_is_refused() {
             );
             flips += 1;
         }
-        for other in [
-            &whole[..whole.len() - 1],
-            &[&whole[..], b"\0"].concat(),
-            b"",
-        ] {
+        for other in [&whole[..whole.len() - 1], &[&whole[..], b"\0"].concat(), b""] {
             fs::write(&path, other).unwrap();
             assert_eq!(
                 version.code(&trust),
@@ -90,10 +63,7 @@ fn every_flipped_byte_is_refused() {
         fs::write(&path, &whole).unwrap();
     }
     assert!(flips > 2000, "{flips}");
-    assert!(
-        version.layout.open(&version.manifest, &trust).is_ok(),
-        "whole again"
-    );
+    assert!(version.layout.open(&version.manifest, &trust).is_ok(), "whole again");
 }
 
 #[test]
@@ -102,10 +72,7 @@ fn a_mismatch_tells_both_digests() {
     version.sign(&signer);
     let digest = version.layers[0]["digest"].as_str().unwrap().to_owned();
     fs::write(version.layout.path(&digest), b"b graph").unwrap();
-    let failure = version
-        .layout
-        .open(&version.manifest, &signer.trusted())
-        .unwrap_err();
+    let failure = version.layout.open(&version.manifest, &signer.trusted()).unwrap_err();
     assert!(failure.message.contains(&digest), "{failure}");
     assert!(failure.message.contains(&sha256(b"b graph")), "{failure}");
     assert!(failure.message.contains("graph.onnx"), "{failure}");
@@ -114,26 +81,13 @@ fn a_mismatch_tells_both_digests() {
 #[test]
 fn file_names_that_lead_out_are_refused() {
     let signer = Signer::new();
-    for name in [
-        "../weights.bin",
-        "/etc/passwd",
-        "a/b",
-        ".hidden",
-        "..",
-        "",
-        "a\\b",
-        "a\0b",
-        "a b",
-    ] {
+    for name in ["../weights.bin", "/etc/passwd", "a/b", ".hidden", "..", "", "a\\b", "a\0b", "a b"]
+    {
         let mut version = Version::new();
         version.layers[1]["annotations"]["org.cncf.model.filepath"] = json!(name);
         version.write_manifest();
         version.sign(&signer);
-        assert_eq!(
-            version.code(&signer.trusted()),
-            ErrorCode::FormatsCorrupt,
-            "{name:?}"
-        );
+        assert_eq!(version.code(&signer.trusted()), ErrorCode::FormatsCorrupt, "{name:?}");
     }
 }
 
@@ -142,43 +96,29 @@ fn genuine_documents_that_say_something_else_are_corrupt() {
     let signer = Signer::new();
     type Spoil = fn(&mut Version);
     let spoils: Vec<(&str, Spoil)> = vec![
-        ("two files of one name", |v| {
-            v.layers[2] = v.layers[1].clone()
-        }),
+        ("two files of one name", |v| v.layers[2] = v.layers[1].clone()),
         ("no graph", |v| drop(v.layers.remove(0))),
         ("two graphs", |v| {
             let mut second = v.layers[0].clone();
             second["annotations"]["org.cncf.model.filepath"] = json!("other.onnx");
             v.layers.push(second);
         }),
-        ("weights without a name", |v| {
-            v.layers[1]["annotations"] = json!({})
-        }),
+        ("weights without a name", |v| v.layers[1]["annotations"] = json!({})),
         ("a later format", |v| {
             let mut later = config();
             later["dukou"]["format"] = json!(2);
-            v.config = v
-                .layout
-                .document("application/vnd.cncf.model.config.v1+json", &later);
+            v.config = v.layout.document("application/vnd.cncf.model.config.v1+json", &later);
         }),
         ("no `dukou`", |v| {
-            v.config = v
-                .layout
-                .document("application/vnd.cncf.model.config.v1+json", &json!({}));
+            v.config = v.layout.document("application/vnd.cncf.model.config.v1+json", &json!({}));
         }),
         ("an unknown dtype", |v| {
             let mut other = config();
             other["dukou"]["signature"]["inputs"][0]["dtype"] = json!("FP8");
-            v.config = v
-                .layout
-                .document("application/vnd.cncf.model.config.v1+json", &other);
+            v.config = v.layout.document("application/vnd.cncf.model.config.v1+json", &other);
         }),
-        ("another kind of config", |v| {
-            v.config["mediaType"] = json!("application/json")
-        }),
-        ("an impossible digest", |v| {
-            v.layers[0]["digest"] = json!("sha256:../../etc/passwd")
-        }),
+        ("another kind of config", |v| v.config["mediaType"] = json!("application/json")),
+        ("an impossible digest", |v| v.layers[0]["digest"] = json!("sha256:../../etc/passwd")),
         ("a negative size", |v| v.layers[0]["size"] = json!(-1)),
     ];
     for (what, spoil) in spoils {
@@ -186,11 +126,7 @@ fn genuine_documents_that_say_something_else_are_corrupt() {
         spoil(&mut version);
         version.write_manifest();
         version.sign(&signer);
-        assert_eq!(
-            version.code(&signer.trusted()),
-            ErrorCode::FormatsCorrupt,
-            "{what}"
-        );
+        assert_eq!(version.code(&signer.trusted()), ErrorCode::FormatsCorrupt, "{what}");
     }
 }
 
@@ -199,26 +135,20 @@ fn genuine_documents_that_say_something_else_are_corrupt() {
 fn the_conformance_stores_are_judged_as_they_say() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../conformance/artifacts");
     let mut outcomes = BTreeMap::new();
-    for case in fs::read_dir(&folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-    {
+    for case in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
         let Ok(text) = fs::read(case.join("expected.json")) else {
             continue;
         };
         let expected: Value = serde_json::from_slice(&text).unwrap();
         let keys = expected["trusted"].as_array().unwrap();
-        let keys = keys
-            .iter()
-            .map(|key| (key["id"].as_str().unwrap(), key["pem"].as_str().unwrap()));
+        let keys =
+            keys.iter().map(|key| (key["id"].as_str().unwrap(), key["pem"].as_str().unwrap()));
         let require = expected["require_signature"].as_bool().unwrap();
         let trust = TrustPolicy::new(require, keys).unwrap();
         let digest = Digest::parse(expected["digest"].as_str().unwrap()).unwrap();
         let opened =
             Store::open(&case.join("store")).and_then(|store| store.open_version(&digest, &trust));
-        let outcome = opened
-            .as_ref()
-            .map_or_else(|failure| failure.code.as_str(), |_| "ok");
+        let outcome = opened.as_ref().map_or_else(|failure| failure.code.as_str(), |_| "ok");
         let case = case.display();
         assert_eq!(outcome, expected["outcome"].as_str().unwrap(), "{case}");
         *outcomes.entry(outcome.to_owned()).or_insert(0) += 1;
@@ -231,15 +161,9 @@ fn the_conformance_stores_are_judged_as_they_say() {
         let signature = serde_json::to_value(&version.signature).unwrap();
         assert_eq!(signature["inputs"], said["signature"]["inputs"], "{case}");
         assert_eq!(signature["outputs"], said["signature"]["outputs"], "{case}");
-        let golden = version
-            .golden
-            .iter()
-            .map(|bytes| ("golden.json", &bytes[..]));
+        let golden = version.golden.iter().map(|bytes| ("golden.json", &bytes[..]));
         let graph = [("graph.onnx", &version.graph[..])].into_iter();
-        let weights = version
-            .external
-            .iter()
-            .map(|(name, bytes)| (name.as_str(), &bytes[..]));
+        let weights = version.external.iter().map(|(name, bytes)| (name.as_str(), &bytes[..]));
         for (name, bytes) in golden.chain(graph).chain(weights) {
             let found = format!("sha256:{}", sha256(bytes));
             assert_eq!(json!(found), said["files"][name], "{case}: {name}");
@@ -254,28 +178,15 @@ fn a_size_that_lies_is_refused() {
     version.layers[0]["size"] = json!(8);
     version.write_manifest();
     version.sign(&signer);
-    assert_eq!(
-        version.code(&signer.trusted()),
-        ErrorCode::PackageDigestMismatch
-    );
+    assert_eq!(version.code(&signer.trusted()), ErrorCode::PackageDigestMismatch);
 }
 
 #[test]
 fn what_is_no_store_and_keys_that_are_none() {
     let folder = tempfile::tempdir().unwrap();
-    assert_eq!(
-        Store::open(folder.path()).unwrap_err().code,
-        ErrorCode::PackageIncomplete
-    );
-    fs::write(
-        folder.path().join("oci-layout"),
-        r#"{"imageLayoutVersion": "9.0.0"}"#,
-    )
-    .unwrap();
-    assert_eq!(
-        Store::open(folder.path()).unwrap_err().code,
-        ErrorCode::FormatsCorrupt
-    );
+    assert_eq!(Store::open(folder.path()).unwrap_err().code, ErrorCode::PackageIncomplete);
+    fs::write(folder.path().join("oci-layout"), r#"{"imageLayoutVersion": "9.0.0"}"#).unwrap();
+    assert_eq!(Store::open(folder.path()).unwrap_err().code, ErrorCode::FormatsCorrupt);
 
     let signer = Signer::new();
     let rsa_like = pem(&[0x30, 0x10, 0x01, 0x02]);
