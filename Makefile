@@ -31,7 +31,9 @@ check: ## what this machine lacks, with one install command each
 .stamps/engine: .stamps/venv $(RUST_SOURCES) dukou.data/scripts/dukou
 	@scripts/preflight.sh
 	@echo "· engine and package (cargo build --release, then an editable install)"
-	@env -u CONDA_PREFIX VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --quiet
+	@mkdir -p build
+	@env -u CONDA_PREFIX VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --quiet \
+	  >build/engine.log 2>&1 || { cat build/engine.log >&2; exit 1; }
 	@touch $@
 
 build: .stamps/engine ## set up .venv, build the engine, install the package (editable)

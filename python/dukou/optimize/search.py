@@ -240,9 +240,7 @@ def _weigh(mine: Measurement, original: Measurement, budget: Budget) -> tuple[st
     company = _say_times(mine.busy_us, original.busy_us)
     ride = "in company" + (", where it answers one by one" if not mine.batched else "")
     faster = mine.latency_us.high < original.latency_us.low
-    gains = (
-        f"{sizes}, {'faster' if faster else 'not slower'} alone: {alone}, and {ride}: {company} a request"
-    )
+    gains = f"{sizes}, {'faster' if faster else 'not slower'} alone: {alone}, and {ride}: {company} a request"
     if _is_slower(mine.latency_us, original.latency_us, budget):
         return f"is slower alone: {alone}", gains
     if _is_slower(mine.busy_us, original.busy_us, budget):

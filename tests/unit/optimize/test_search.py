@@ -43,17 +43,31 @@ class SessionMeasure:
                 times.append((time.perf_counter() - start) / len(samples) * 1e6)
         return [
             Measurement(
-                Interval(float(np.median(t)), min(t), max(t)), model.size_bytes(), {"rounds": 5}
+                Interval(float(np.median(t)), min(t), max(t)),
+                Interval(float(np.median(t)), min(t), max(t)),
+                model.size_bytes(),
+                batched=False,
+                facts={"rounds": 5},
             )
             for model, t in zip(models, rounds, strict=True)
         ]
 
 
 class KnownMeasure:
-    """A measure whose answer is given: what the search makes of it is what is tested."""
+    """A measure whose answer is given: what the search makes of it is what is tested.
 
-    def __init__(self, **latencies: tuple[float, float, float]) -> None:
+    Args:
+        busy: times in company by variant; (1, 2, 3) where absent.
+        latencies: times alone by variant.
+    """
+
+    def __init__(
+        self,
+        busy: Mapping[str, tuple[float, float, float]] | None = None,
+        **latencies: tuple[float, float, float],
+    ) -> None:
         self._latencies = latencies
+        self._busy = busy or {}
 
     def __call__(
         self, models: Sequence[Model], samples: Sequence[Mapping[str, Any]]
@@ -61,7 +75,12 @@ class KnownMeasure:
         found = []
         for model in models:
             low, value, high = self._latencies.get(model.variant.replace("+", "_"), (9, 10, 11))
-            found.append(Measurement(Interval(value, low, high), model.size_bytes(), {}))
+            alone = Interval(value, low, high)
+            low, value, high = self._busy.get(model.variant, (1, 2, 3))
+            batched = "int8" not in model.variant.split("+")
+            found.append(
+                Measurement(alone, Interval(value, low, high), model.size_bytes(), batched, {})
+            )
         return found
 
 
@@ -73,7 +92,7 @@ def _open(estimator: Any, x: Any, folder: Path) -> Model:
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, DataSet]:
     x, y = load_digits(return_X_y=True)
-    learn, judge = np.arange(len(y)) % 3 != 0, np.arange(len(y)) % 3 == 0
+    learn, judge = _learn(y), ~_learn(y)
     estimator = MLPClassifier((96, 48), learning_rate_init=0.005, tol=1e-3, random_state=0)
     estimator.fit(x[learn], y[learn])
     model = _open(estimator, x[judge], tmp_path_factory.mktemp("digits"))
@@ -81,21 +100,35 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, DataSet]:
     return model, DataSet(columns, y[judge], "digit", "digits.csv")
 
 
+def _learn(y: Any) -> Any:
+    return np.arange(len(y)) % 3 != 0
+
+
+@pytest.fixture(scope="module")
+def shown() -> DataSet:
+    """Rows that were learned from: they may calibrate."""
+    x, y = load_digits(return_X_y=True)
+    columns = {f"p{i}": x[_learn(y)][:200, i] for i in range(64)}
+    return DataSet(columns, y[_learn(y)][:200], "digit", "digits.csv")
+
+
 def _verdicts(found: Optimization) -> dict[str, str]:
     return {c.model.variant: c.verdict for c in found.candidates}
 
 
 def test_the_whole_search_with_a_real_measure(
-    digits: tuple[Model, DataSet], tmp_path: Path
+    digits: tuple[Model, DataSet], shown: DataSet, tmp_path: Path
 ) -> None:
     model, data = digits
     measure = SessionMeasure()
-    found = optimize_model(model, data, into=tmp_path, measure=measure)
+    found = optimize_model(model, data, into=tmp_path, measure=measure, calibration=shown)
     assert [c.model.variant for c in found.candidates] == [
         "original",
         "simplify",
         "int8",
         "simplify+int8",
+        "int8-static",
+        "simplify+int8-static",
     ]
     # All that hold the budget were measured in one go, the original first.
     assert len(measure.seen) == 1
@@ -109,14 +142,15 @@ def test_the_whole_search_with_a_real_measure(
     assert all(c.reason for c in found.candidates if c.verdict != "original")
     assert found.front
     document = json.loads(json.dumps(found.to_json()))
-    assert len(document["candidates"]) == 4
+    assert len(document["candidates"]) == 6
+    assert document["candidates"][0]["busy_us"]["value"] > 0
 
 
 def test_forms_have_golden_answers_of_their_own(
-    digits: tuple[Model, DataSet], tmp_path: Path
+    digits: tuple[Model, DataSet], shown: DataSet, tmp_path: Path
 ) -> None:
     model, data = digits
-    found = optimize_model(model, data, into=tmp_path, measure=KnownMeasure())
+    found = optimize_model(model, data, into=tmp_path, measure=KnownMeasure(), calibration=shown)
     assert model.golden is not None
     for candidate in found.candidates[1:]:
         form = candidate.model
@@ -161,8 +195,67 @@ def test_the_smallest_that_is_not_slower(digits: tuple[Model, DataSet], tmp_path
         "simplify+int8": "chosen",
     }
     slow = next(c for c in found.candidates if c.model.variant == "int8")
-    assert slow.reason.startswith("is slower: 15.0 µs [14.0, 16.0] against 10.0 µs [9.5, 10.5]")
+    assert slow.reason.startswith(
+        "is slower alone: 15.0 µs [14.0, 16.0] against 10.0 µs [9.5, 10.5]"
+    )
     assert "`simplify+int8` is chosen" in found.summary
+
+
+def test_company_decides_where_a_form_must_answer_one_by_one(
+    digits: tuple[Model, DataSet], shown: DataSet, tmp_path: Path
+) -> None:
+    model, data = digits
+    measure = KnownMeasure(
+        {
+            "original": (4, 5, 6),
+            "int8": (8, 9, 10),
+            "simplify+int8": (5, 5.5, 6),
+            "simplify": (4, 5, 6),
+        },
+        original=(9, 10, 11),
+        int8=(4, 5, 6),
+        simplify_int8=(4, 5, 6),
+    )
+    found = optimize_model(model, data, into=tmp_path, measure=measure, calibration=shown)
+    reasons = {c.model.variant: c.reason for c in found.candidates}
+    assert reasons["int8"].startswith(
+        "is slower in company, where it answers one by one: 9.0 µs [8.0, 10.0] against 5.0 µs"
+    )
+    assert reasons["simplify+int8"].startswith("is slower in company")
+    assert "int8-static" in found.chosen.variant
+    assert "not slower alone: 10.0 µs" in found.summary
+    assert "and in company: 2.0 µs [1.0, 3.0] against 5.0 µs [4.0, 6.0] a request" in found.summary
+
+
+def test_nothing_calibrates_without_rows(digits: tuple[Model, DataSet], tmp_path: Path) -> None:
+    model, data = digits
+    found = optimize_model(model, data, into=tmp_path, measure=KnownMeasure())
+    expected = "finds nothing to do on this graph, and had no calibration rows"
+    assert found.refused == {"int8-static": expected}
+
+
+def test_rows_with_holes_do_not_calibrate(
+    digits: tuple[Model, DataSet], shown: DataSet, tmp_path: Path
+) -> None:
+    model, data = digits
+    columns = {name: column.copy() for name, column in shown.features.items()}
+    columns["p3"][::2] = np.nan
+    holed = DataSet(columns, shown.target)
+    whole = shown.take(range(1, 200, 2))
+    one, two = (
+        optimize_model(
+            model, data, into=tmp_path / str(i), measure=KnownMeasure(), calibration=rows
+        )
+        for i, rows in enumerate((holed, whole))
+    )
+    assert (
+        one.candidates[-1].model.graph.read_bytes() == two.candidates[-1].model.graph.read_bytes()
+    )
+    columns["p4"][1::2] = np.inf
+    none = optimize_model(
+        model, data, into=tmp_path / "none", measure=KnownMeasure(), calibration=holed
+    )
+    assert "int8-static" in none.refused
 
 
 def test_slower_beyond_doubt_is_slower_however_little(
@@ -178,7 +271,9 @@ def test_slower_beyond_doubt_is_slower_however_little(
     found = optimize_model(model, data, into=tmp_path, measure=measure)
     assert found.chosen is model
     assert found.candidates[0].verdict == "chosen"
-    assert found.summary.startswith("nothing beats the original, it is kept: `simplify` is slower")
+    assert found.summary.startswith(
+        "nothing beats the original, it is kept: `simplify` is slower alone"
+    )
 
 
 def test_latency_as_objective_wants_faster_beyond_doubt(
@@ -216,7 +311,7 @@ class _Breaker:
 
     name = "breaker"
 
-    def apply(self, model: Model, into: Path) -> Model | None:
+    def apply(self, model: Model, into: Path, calibration: Any) -> Model | None:
         proto = onnx.load(str(model.graph))
         for tensor in proto.graph.initializer:
             if len(tensor.dims) == 2:
@@ -243,7 +338,7 @@ def test_trees_have_nothing_for_int8(tmp_path: Path) -> None:
     model = _open(forest, x[900:], tmp_path)
     data = DataSet({"x": x[900:]}, y[900:])
     found = optimize_model(model, data, into=tmp_path / "opt", measure=KnownMeasure())
-    assert found.refused["int8"] == "finds nothing to do on this graph"
+    assert found.refused["int8"].startswith("finds nothing to do on this graph")
 
 
 def test_no_pass_at_all(digits: tuple[Model, DataSet], tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ fn push_spec(out: &mut Vec<u8>, spec: &TensorSpec) {
     out.extend_from_slice(b",\"datatype\":");
     push_text(out, spec.dtype.name());
     out.extend_from_slice(b",\"shape\":");
-    push_list(out, spec.wire_shape().into_iter(), |out, extent| push_integer(out, extent));
+    push_list(out, spec.wire_shape().into_iter(), push_integer);
     out.push(b'}');
 }
 

@@ -39,7 +39,9 @@ class OptimizeStage:
         return {
             "optimize": line.project.optimize.model_dump(),
             "calibration": {"rows": CALIBRATION_ROWS, "seed": line.project.data.seed},
-            "packages": {name: metadata.version(name) for name in ("onnxruntime", "onnx", "onnxslim")},
+            "packages": {
+                name: metadata.version(name) for name in ("onnxruntime", "onnx", "onnxslim")
+            },
             "engine": digest_of([find_engine()]),
             "machine": [platform.machine(), _processor()],
         }

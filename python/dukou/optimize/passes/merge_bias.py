@@ -78,7 +78,9 @@ def _read_rows(graph: onnx.GraphProto) -> dict[str, Array]:
     return {
         t.name: numpy_helper.to_array(t).reshape(-1)
         for t in graph.initializer
-        if t.data_type == TensorProto.FLOAT and t.dims and all(extent == 1 for extent in t.dims[:-1])
+        if t.data_type == TensorProto.FLOAT
+        and t.dims
+        and all(extent == 1 for extent in t.dims[:-1])
     }
 
 
