@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use dukou_types::{ErrorCode, Failure, RequestId};
-use dukou_wire::v2;
+use dukou_wire::{Head, v2};
 use http::{
     HeaderName, HeaderValue, Method, Response, StatusCode, Version,
     header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
@@ -83,7 +83,7 @@ impl Body for Rope {
 }
 
 /// A failure, as its asker sees it: the status of its code, and the dialect's body with its sentence.
-pub fn failed(failure: &Failure, id: RequestId, method: &Method) -> Response<Rope> {
+pub fn failed(failure: &Failure, id: RequestId, head: &Parts) -> Response<Rope> {
     let mut response = Response::new(Rope::from(Bytes::from(v2::encode_error(failure, id))));
     *response.status_mut() = status(failure.code);
     let headers = response.headers_mut();
@@ -92,11 +92,19 @@ pub fn failed(failure: &Failure, id: RequestId, method: &Method) -> Response<Rop
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     if failure.code == ErrorCode::WireWrongMethod {
-        // Every path has one method.
-        let other = if method == Method::POST { "GET" } else { "POST" };
-        headers.insert(ALLOW, HeaderValue::from_static(other));
+        headers.insert(ALLOW, HeaderValue::from_static(allowed(head)));
     }
     response
+}
+
+/// The methods of a path that has others than the one that came.
+fn allowed(head: &Parts) -> &'static str {
+    let (path, query) = (head.uri.path(), head.uri.query());
+    let asked = Head { method: &Method::GET, path, query, headers: &head.headers };
+    match dukou_wire::address(&asked) {
+        Err(failure) if failure.code == ErrorCode::WireWrongMethod => "POST",
+        _ => "GET, HEAD",
+    }
 }
 
 /// Puts under an answer what every answer carries: who answered, and the request's id.
@@ -105,7 +113,7 @@ pub fn sign(
     head: &Parts,
     id: RequestId,
     lane: Option<&Lane>,
-    draining: bool,
+    closing: bool,
 ) {
     let length = response.body().len();
     let headers = response.headers_mut();
@@ -114,9 +122,9 @@ pub fn sign(
         headers.insert(REVISION, lane.revision_header.clone());
     }
     headers.insert(REQUEST_ID, id_value(id));
-    // Connections that are between requests are closed soon after a drain begins; this one learns of
-    // it with an answer. HTTP/2 has a frame for it.
-    if draining && head.version < Version::HTTP_2 {
+    // The client is told that this connection ends, so that it does not lose its next request on it.
+    // HTTP/2 has a frame for it.
+    if closing && head.version < Version::HTTP_2 {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if head.method == Method::HEAD {

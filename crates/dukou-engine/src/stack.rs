@@ -70,12 +70,15 @@ where
     let (head, body) = request.into_parts();
     let announced = !body.is_end_stream();
     let walked = unbroken(pin!(walk(&head, body, door, &mut visit))).await;
-    door.watch.leaves_unread(announced && !visit.body_was_read);
+    let unread = announced && !visit.body_was_read;
+    door.watch.leaves_unread(unread);
     let (mut response, failure) = match walked {
         Ok(answer) => (answer.into_response(), None),
-        Err(failure) => (reply::failed(&failure, visit.id, &head.method), Some(failure)),
+        Err(failure) => (reply::failed(&failure, visit.id, &head), Some(failure)),
     };
-    reply::sign(&mut response, &head, visit.id, visit.lane(), door.engine.drain.has_begun());
+    // A body that nobody read stands between this request and the connection's next.
+    let closing = unread || door.engine.drain.has_begun();
+    reply::sign(&mut response, &head, visit.id, visit.lane(), closing);
     // record: last, once the answer is known, so that what is counted is what was said.
     visit.end(&response, failure.as_ref());
     response

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _BATCH_ROWS = 256
 # Requests that are handed to the measure.
 _SAMPLES = 64
+# Forms whose reason the summary tells; the others' are in their rows of the table.
+_TOLD = 3
 # Of a calibration request: many, so that a pass is quick.
 _CALIBRATION_ROWS = 64
 
@@ -275,8 +277,10 @@ def _choose(
         told = [f"`{c.model.variant}` {c.reason}" for c in candidates if c.verdict == "dropped"]
         told += [f"`{name}` {reason}" for name, reason in refused.items()]
         summary = "nothing beats the original, it is kept: " + (
-            "; ".join(told) or "there was no pass to try"
+            "; ".join(told[:_TOLD]) or "there was no pass to try"
         )
+        if len(told) > _TOLD:
+            summary += f"; and {len(told) - _TOLD} more did not qualify"
         first = dataclasses.replace(candidates[0], verdict="chosen", reason="is kept")
         return [first, *candidates[1:]], summary
 

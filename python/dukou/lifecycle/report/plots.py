@@ -69,35 +69,22 @@ def draw_metrics(metrics: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def draw_variants(candidates: Sequence[Mapping[str, Any]], chosen: str) -> str:
-    """Size against time in the engine; the chosen one is filled."""
-    figure = _figure(5.2, 3.0)
-    axes = figure.add_subplot()
-    for candidate in candidates:
-        latency = candidate["latency_us"]
-        if latency is None:
-            continue
-        low, value, high = latency["low"], latency["value"], latency["high"]
-        picked = candidate["variant"] == chosen
-        axes.errorbar(
-            candidate["size_bytes"] / 1024,
-            value,
-            yerr=[[max(0.0, value - low)], [max(0.0, high - value)]],
-            marker="o",
-            color=_ORANGE if picked else _GREY,
-            markersize=9 if picked else 6,
-            capsize=3,
-        )
-        axes.annotate(
-            candidate["variant"],
-            (candidate["size_bytes"] / 1024, value),
-            textcoords="offset points",
-            xytext=(8, 6),
-            size=8,
-        )
-    axes.set_xlabel("size, KiB")
-    axes.set_ylabel("compute in the engine, µs a request")
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
+    """A row a measured variant, with its size: its time in the engine, alone and in company."""
+    rows = [c for c in candidates if c["latency_us"] is not None]
+    figure = _figure(7.6, 1.0 + 0.34 * len(rows))
+    for place, (key, title) in enumerate((("latency_us", "alone"), ("busy_us", "in company")), 1):
+        axes = figure.add_subplot(1, 2, place)
+        for row, candidate in enumerate(rows):
+            picked = candidate["variant"] == chosen
+            time_us, color = candidate[key], _ORANGE if picked else _GREY
+            axes.plot([time_us["low"], time_us["high"]], [row, row], color=color, linewidth=2)
+            axes.plot(time_us["value"], row, "o", color=color, markersize=9 if picked else 6)
+        names = [f"{c['variant']}, {c['size_bytes'] / 1024:,.0f} KiB" for c in rows]
+        axes.set_yticks(range(len(rows)), names if place == 1 else [""] * len(rows))
+        axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
+        axes.set_xlim(left=0)
+        axes.set_title(title, size=10)
+        axes.set_xlabel("compute, µs a request")
     return _svg(figure)
 
 

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _OPERATORS = ("MatMul", "Gemm", "Conv")
-# Below this a weight saves less than the nodes around it cost.
+# Below this the weight of a product saves less than the nodes around it cost. A convolution uses its
+# weight at every place: none is too small, and one in floats between others costs two conversions.
 _LEAST_ELEMENTS = 1024
 # The share of a column's energy that rounding by the whole weight's scale may take, and the share of
 # columns that may lose more. A scale a column costs a fifth of the speed of a matrix product.
@@ -58,6 +59,7 @@ class Int8StaticPass:
         weights = _find_weights(proto.graph)
         if not weights:
             return None
+        relus = _find_relus(proto.graph, set(weights))
         per_channel = any(_needs_channels(weight, axis) for weight, axis in weights.values())
         # Says that the graph needs no preparation: the simplifier is a pass of its own.
         add_pre_process_metadata(proto)
@@ -69,7 +71,7 @@ class Int8StaticPass:
                 _make_reader(calibration),
                 quant_format=QuantFormat.QOperator,
                 op_types_to_quantize=[*_OPERATORS, "Relu"],
-                nodes_to_quantize=[*weights, *_find_relus(proto.graph, set(weights))],
+                nodes_to_quantize=[*weights, *relus],
                 per_channel=per_channel,
                 # The pair that the integer kernels of x86 are made for.
                 activation_type=QuantType.QUInt8,
@@ -77,7 +79,7 @@ class Int8StaticPass:
                 use_external_data_format=proto.ByteSize() > 1 << 30,
             )
         quantized = onnx.load(str(graph), load_external_data=False)
-        if _widen_ends(quantized.graph):
+        if _widen_ends(quantized.graph, set(relus.values())):
             onnx.save(quantized, str(graph))
         how = "per channel" if per_channel else "per tensor"
         rows = sum(len(next(iter(request.values()))) for request in calibration)
@@ -113,24 +115,35 @@ def _find_weights(graph: onnx.GraphProto) -> dict[str, tuple[Array, int]]:
         plain = attributes.get("alpha", 1) == 1 == attributes.get("beta", 1)
         flat = len(tensor.dims) == 2 or node.op_type == "Conv"
         weight = numpy_helper.to_array(tensor)
-        if not plain or attributes.get("transA") or not flat or weight.size < _LEAST_ELEMENTS:
+        if not plain or attributes.get("transA") or not flat:
+            continue
+        if weight.size < _LEAST_ELEMENTS and node.op_type != "Conv":
             continue
         outputs_first = node.op_type == "Conv" or bool(attributes.get("transB"))
         found[node.name] = (weight, 0 if outputs_first else 1)
     return found
 
 
-def _find_relus(graph: onnx.GraphProto, quantized: set[str]) -> list[str]:
-    """Those that alone read what a quantized node gives: they become its lower bound, for nothing."""
-    readers: dict[str, int] = {}
-    for name in [n for node in graph.node for n in node.input] + [o.name for o in graph.output]:
-        readers[name] = readers.get(name, 0) + 1
-    given = {node.output[0] for node in graph.node if node.name in quantized}
-    return [
-        node.name
-        for node in graph.node
-        if node.op_type == "Relu" and node.input[0] in given and readers[node.input[0]] == 1
-    ]
+def _find_relus(graph: onnx.GraphProto, quantized: set[str]) -> dict[str, str]:
+    """Name of the node → its output: Relus that become the lower bound of a quantized answer, for nothing.
+
+    They alone read what a quantized node gives. That of a Gemm before floats stays: such a Gemm gives
+    floats itself (`_widen_ends`), which have no bound.
+    """
+    readers: dict[str, list[str]] = {output.name: [""] for output in graph.output}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node.name)
+    makers = {node.output[0]: node for node in graph.node if node.name in quantized}
+    found = {}
+    for node in graph.node:
+        maker = makers.get(node.input[0]) if node.op_type == "Relu" else None
+        if maker is None or len(readers[node.input[0]]) != 1:
+            continue
+        after = readers.get(node.output[0], [])
+        if maker.op_type != "Gemm" or quantized.intersection(after):
+            found[node.name] = node.output[0]
+    return found
 
 
 def _needs_channels(weight: Array, axis: int) -> bool:
@@ -144,8 +157,11 @@ def _needs_channels(weight: Array, axis: int) -> bool:
     return bool((noise > _MOST_NOISE * energy)[energy > 0].mean() > _MOST_COLUMNS)
 
 
-def _widen_ends(graph: onnx.GraphProto) -> bool:
-    """A product whose answer is only ever read as floats gives floats, instead of 256 levels of them."""
+def _widen_ends(graph: onnx.GraphProto, bounded: set[str]) -> bool:
+    """A product whose answer is only ever read as floats gives floats, instead of 256 levels of them.
+
+    Not where the levels are the bound that a Relu was: `bounded` names those.
+    """
     if has_subgraphs(graph):
         return False
     readers: dict[str, list[onnx.NodeProto]] = {}
@@ -158,7 +174,7 @@ def _widen_ends(graph: onnx.GraphProto) -> bool:
         after = readers.get(node.output[0], [])
         if node.op_type != "QGemm" or node.output[0] in given or len(after) != 1:
             continue
-        if after[0].op_type == "DequantizeLinear":
+        if after[0].op_type == "DequantizeLinear" and after[0].output[0] not in bounded:
             # Without a scale and a zero point of its output, QGemm gives floats.
             del node.input[7:]
             node.output[0] = after[0].output[0]

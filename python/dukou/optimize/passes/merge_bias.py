@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 def merge_bias(proto: onnx.ModelProto) -> None:
     """Changes `proto`: `MatMul` of rank 2 by a constant, then `Add` of a constant row → `Gemm`.
 
-    The bias of a `Gemm` that is a matrix of one row becomes a row. A graph with graphs inside stays
-    as it is.
+    Every bias, that of a `Gemm` or a `Conv` too, becomes a row that nothing else reads: a quantizer
+    gives it the scale of the product that it is added to, and would hand the first one's to all who share
+    it. A graph with graphs inside stays as it is.
     """
     from onnx import helper
 
@@ -40,8 +41,8 @@ def merge_bias(proto: onnx.ModelProto) -> None:
         if node.output[0] in merged:
             continue
         after = readers.get(node.output[0], [])
-        if node.op_type == "Gemm" and len(node.input) > 2 and node.input[2] in constants:
-            node.input[2] = _keep_row(graph, node.input[2], constants[node.input[2]])
+        if node.op_type in ("Gemm", "Conv") and len(node.input) > 2 and node.input[2] in constants:
+            node.input[2] = _own_row(graph, node.input[2], constants[node.input[2]], readers)
         elif (
             node.op_type == "MatMul"
             and node.input[0] in flat
@@ -57,13 +58,17 @@ def merge_bias(proto: onnx.ModelProto) -> None:
                 merged.add(addition.output[0])
                 node = helper.make_node(
                     "Gemm",
-                    [node.input[0], node.input[1], _keep_row(graph, bias, row)],
+                    [node.input[0], node.input[1], _own_row(graph, bias, row, readers)],
                     [addition.output[0]],
                     name=node.name,
                 )
         made.append(node)
     del graph.node[:]
     graph.node.extend(made)
+    used = {name for node in made for name in node.input} | given
+    for name in constants:
+        if name not in used:
+            graph.initializer.remove(next(t for t in graph.initializer if t.name == name))
 
 
 def has_subgraphs(graph: onnx.GraphProto) -> bool:
@@ -94,14 +99,17 @@ def _find_flat(proto: onnx.ModelProto) -> set[str]:
     return {n for n, t in shapes.items() if t.HasField("shape") and len(t.shape.dim) == 2}
 
 
-def _keep_row(graph: onnx.GraphProto, name: str, row: Array) -> str:
-    """The name of a constant that holds `row` as a vector: the one there is, or a new one."""
+def _own_row(
+    graph: onnx.GraphProto, name: str, row: Array, readers: dict[str, list[onnx.NodeProto]]
+) -> str:
+    """The name of a constant that holds `row` for one reader: the one there is, or a new one."""
     from onnx import numpy_helper
 
     taken = {tensor.name: tensor for tensor in graph.initializer}
-    if len(taken[name].dims) == 1:
+    if len(taken[name].dims) == 1 and len(readers[name]) == 1:
         return name
-    wanted = f"{name}_row"
-    if wanted not in taken:
-        graph.initializer.append(numpy_helper.from_array(row, wanted))
-    return wanted
+    number = 0
+    while (own := f"{name}_row{number}") in taken or own in readers:
+        number += 1
+    graph.initializer.append(numpy_helper.from_array(row, own))
+    return own

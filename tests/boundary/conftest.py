@@ -1,0 +1,14 @@
+"""A house of its own for every boundary that is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests import serving
+
+
+@pytest.fixture
+def house() -> Iterator[serving.House]:
+    with serving.house() as made:
+        yield made
