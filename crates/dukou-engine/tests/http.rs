@@ -167,7 +167,7 @@ fn wrong_methods_and_head() {
     let answer = crossing.ask(&http("GET /v2/models/digits/infer", "", ""));
     assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
     let answer = crossing.ask(&http("POST /v2/health/live", "", "{}"));
-    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET")));
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")));
     let mut client = crossing.connect();
     client.send(
         &[http("HEAD /v2/models/digits", "", ""), http("GET /v2/health/live", "", "")].concat(),

@@ -154,3 +154,38 @@ def test_a_product_that_is_read_twice_keeps_its_addition() -> None:
     proto.graph.output.append(helper.make_tensor_value_info("p1", TensorProto.FLOAT, None))
     merge_bias(proto)
     assert [n.op_type for n in proto.graph.node][:3] == ["MatMul", "Add", "Relu"]
+
+
+def test_no_convolution_is_too_small(tmp_path: Path) -> None:
+    """One that stayed in floats between two that did not would cost two conversions."""
+    chance = np.random.default_rng(6)
+    weights = {
+        "c1": chance.standard_normal((8, 1, 3, 3)).astype(np.float32),
+        "c2": chance.standard_normal((8, 8, 3, 3)).astype(np.float32) / 8,
+        "bias": chance.standard_normal(8).astype(np.float32),
+        "places": np.array([0, 1, 4, 4], dtype=np.int64),
+    }
+    nodes = [
+        helper.make_node("Reshape", ["x", "places"], ["image"]),
+        helper.make_node("Conv", ["image", "c1", "bias"], ["s1"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["s1"], ["h1"]),
+        helper.make_node("Conv", ["h1", "c2", "bias"], ["s2"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["s2"], ["h2"]),
+        helper.make_node("Flatten", ["h2"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "convolutions",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", _WIDTH])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 8 * _WIDTH])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    model, form = _quantize(proto, tmp_path)
+    operators = Counter(node.op_type for node in onnx.load(str(form.graph)).graph.node)
+    assert operators["QLinearConv"] == 2
+    assert operators["QuantizeLinear"] == 1
+    assert not operators["Relu"] + operators["Conv"]
+    rows = _rows(64, 4)
+    before, after = _answer(model.graph, rows), _answer(form.graph, rows)
+    assert np.abs(after - before).mean() < 0.03 * np.abs(before).mean()
