@@ -159,7 +159,7 @@ def test_a_product_that_is_read_twice_keeps_its_addition() -> None:
 def test_no_convolution_is_too_small(tmp_path: Path) -> None:
     """One that stayed in floats between two that did not would cost two conversions."""
     chance = np.random.default_rng(6)
-    weights = {
+    weights: dict[str, Any] = {
         "c1": chance.standard_normal((8, 1, 3, 3)).astype(np.float32),
         "c2": chance.standard_normal((8, 8, 3, 3)).astype(np.float32) / 8,
         "bias": chance.standard_normal(8).astype(np.float32),
