@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -11,12 +12,13 @@ use dukou_types::{ErrorCode, Failure, RequestId};
 use dukou_wire::{Head, v2};
 use http::{
     HeaderName, HeaderValue, Method, Response, StatusCode, Version,
-    header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+    header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER},
     request::Parts,
 };
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, SizeHint};
 use smallvec::SmallVec;
+use tokio::time::timeout;
 
 use crate::serving::Lane;
 
@@ -200,4 +202,22 @@ where
         }
     }
     Ok(frames)
+}
+
+/// Bodies up to this size are read away where they are not wanted.
+const SMALL_BODY: u64 = 64 * 1024;
+/// How long that may take: what is small has mostly come with its head.
+const READ_AWAY: Duration = Duration::from_millis(250);
+
+/// Reads an unwanted body to its end and says whether that was done. A large one, one of unknown size,
+/// and one that its client would send only when told to, are left alone.
+pub async fn read_away<B>(head: &Parts, body: B) -> bool
+where
+    B: Body<Data = Bytes>,
+{
+    let small = body.size_hint().exact().is_some_and(|length| length <= SMALL_BODY);
+    if !small || head.headers.contains_key(EXPECT) {
+        return false;
+    }
+    matches!(timeout(READ_AWAY, read_body(body, SMALL_BODY as usize)).await, Ok(Ok(_)))
 }

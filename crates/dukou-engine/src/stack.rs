@@ -69,8 +69,11 @@ where
     let mut visit = Visit::begin(&door.engine, &door.listener);
     let (head, body) = request.into_parts();
     let announced = !body.is_end_stream();
-    let walked = unbroken(pin!(walk(&head, body, door, &mut visit))).await;
-    let unread = announced && !visit.body_was_read;
+    let mut body = pin!(body);
+    let walked = unbroken(pin!(walk(&head, body.as_mut(), door, &mut visit))).await;
+    // A small body that nobody wanted is read away, so that a mistaken name does not cost its client the
+    // connection; a large one is not waited for.
+    let unread = announced && !visit.body_was_read && !reply::read_away(&head, body).await;
     door.watch.leaves_unread(unread);
     let (mut response, failure) = match walked {
         Ok(answer) => (answer.into_response(), None),
