@@ -50,7 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit status: 0, or that of the error's family."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _run(words)
+        status = _run(words)
+        # Here, where a reader that has gone is still answered for.
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -128,7 +131,6 @@ def _run_command(command: Command, name: str, words: list[str]) -> int:
     )
     module.add_arguments(parser)
     status: int = module.run(parser.parse_args(words))
-    sys.stdout.flush()
     return status
 
 
