@@ -33,8 +33,20 @@ class Client:
     def metadata(
         self, model: str, version: str | None = None, alias: str | None = None
     ) -> dict[str, Any]:
-        """The model's inputs and outputs: `{"inputs": [{"name", "datatype", "shape"}], …}`."""
-        return self._ask("GET", _target(model, version, alias))
+        """The model's inputs and outputs: `{"inputs": [{"name", "datatype", "shape"}], …}`.
+
+        Raises:
+            DukouError: the server's own error, `server.not-running` where none answers,
+                `client.server-error` where what answers does not speak of models.
+        """
+        answer = self._ask("GET", _target(model, version, alias))
+        if not all(_are_specs(answer.get(side)) for side in ("inputs", "outputs")):
+            raise RemoteError(
+                "client.server-error",
+                f"`{self.url}` answers, but not with the inputs and outputs of a model",
+                hint="is it a server of the Open Inference Protocol?",
+            )
+        return answer
 
     def infer(
         self,
@@ -126,3 +138,15 @@ def _not_running(url: str, error: Exception) -> StateError:
         return StateError("server.not-running", f"nothing listens at `{url}`")
     said = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return StateError("server.not-running", f"no answer from `{url}`: {said}")
+
+
+def _are_specs(specs: Any) -> bool:
+    """Whether this is a list of names with dtypes and shapes, as the protocol has them."""
+    return isinstance(specs, list) and all(
+        isinstance(spec, dict)
+        and isinstance(spec.get("name"), str)
+        and isinstance(spec.get("datatype"), str)
+        and isinstance(spec.get("shape"), list)
+        and all(isinstance(extent, int) for extent in spec["shape"])
+        for spec in specs
+    )

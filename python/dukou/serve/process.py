@@ -75,7 +75,7 @@ class ChildProcess:
                 copy = fcntl.fcntl(here, fcntl.F_DUPFD_CLOEXEC, _ABOVE_PLACES)
                 moved.append(copy)
                 actions.append((os.POSIX_SPAWN_DUP2, copy, place))
-            if log is not None:
+            if log is not None and _can_be_made(log):
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
                 actions.append((os.POSIX_SPAWN_OPEN, 2, os.fspath(log), flags, 0o600))
             pid = os.posix_spawn(
@@ -182,6 +182,15 @@ def describe_end(returncode: int) -> str:
     except ValueError:
         name = f"signal {-returncode}"
     return f"was ended by {name}"
+
+
+def _can_be_made(log: Path) -> bool:
+    """Whether the log's folder is there, or could be made again: a child is worth more than its log."""
+    try:
+        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(log.parent, os.W_OK)
 
 
 def last_lines(log: Path, from_byte: int = 0, count: int = 5) -> str:
