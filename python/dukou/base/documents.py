@@ -43,7 +43,10 @@ def parse_document(
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        details = error.errors(include_url=False)
+        # A key that nobody knows is said first: what is missing beside it is often what it was to be.
+        details = sorted(
+            error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden"
+        )
         message, hint = _explain(kind, details[0])
         more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
         raise InputError(code, f"{source}: {message}{more}", hint=hint) from None
