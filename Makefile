@@ -77,7 +77,7 @@ generate: .stamps/venv ## make the generated files anew (error page, table schem
 
 lock: ## resolve the Python requirements anew (needs uv)
 	for set in dev bench; do uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
-	  --no-emit-find-links --no-header --generate-hashes -o requirements/$$set.txt requirements/$$set.in; done
+	  --no-emit-find-links --no-strip-extras --no-header --generate-hashes -o requirements/$$set.txt requirements/$$set.in; done
 
 clean: ## remove what was built (not the registry under DUKOU_HOME)
 	rm -rf $(VENV) .stamps target build dist demo
