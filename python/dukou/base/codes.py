@@ -128,6 +128,26 @@ CODES: dict[str, tuple[str, str]] = {
         "state",
         "Restore the registry from a backup, or update dukou; the message says which.",
     ),
+    "rollout.running": (
+        "state",
+        "Wait for it, or end it with `dukou rollback MODEL`; `dukou rollout status` shows it.",
+    ),
+    "rollout.no-champion": (
+        "state",
+        "Make one with `dukou promote MODEL:VERSION --now`.",
+    ),
+    "rollout.same-version": (
+        "state",
+        "Name another version; `dukou models NAME` lists them.",
+    ),
+    "rollout.unknown": (
+        "state",
+        "`dukou rollout status` lists them.",
+    ),
+    "rollout.ended": (
+        "state",
+        "`dukou rollout status MODEL` says how it ended.",
+    ),
     "package.incomplete": (
         "state",
         "Publish or pull the version again.",

@@ -12,10 +12,11 @@ import json
 import os
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -52,6 +53,11 @@ from dukou.registry.tables import (
     MODELS,
     VERSIONS,
 )
+
+if TYPE_CHECKING:
+    from dukou.registry.chores import Chores
+    from dukou.registry.rollouts import Rollouts
+    from dukou.registry.windows import Windows
 
 
 class _Anything:
@@ -140,7 +146,7 @@ class Registry:
             ).scalar_one_or_none()
             if number is not None:
                 return int(number)
-            time = self._now()
+            time = self.now()
             if name not in read_model_names(connection):
                 connection.execute(MODELS.insert().values(name=name, created=time))
             latest = connection.execute(
@@ -159,7 +165,7 @@ class Registry:
                 )
             )
             details = {"digest": known, "variant": variant, "metrics": dict(metrics or {})}
-            self._note(connection, "version.register", f"{name}:{number}", details, time)
+            self.note(connection, "version.register", f"{name}:{number}", details, time)
             return number
 
     def set_status(self, model: str, number: int, status: str) -> None:
@@ -183,7 +189,7 @@ class Registry:
                 .values(status=status)
             )
             details = {"from": before.status, "to": status}
-            self._note(connection, "version.status", f"{model}:{number}", details)
+            self.note(connection, "version.status", f"{model}:{number}", details)
 
     def set_alias(
         self, model: str, alias: str, number: int | None, *, expected: int | _Anything | None
@@ -217,7 +223,7 @@ class Registry:
                 )
             if before == number:
                 return
-            row, time = (ALIASES.c.model == name) & (ALIASES.c.name == alias), self._now()
+            row, time = (ALIASES.c.model == name) & (ALIASES.c.name == alias), self.now()
             if number is None:
                 connection.execute(ALIASES.delete().where(row))
             elif before is None:
@@ -227,7 +233,7 @@ class Registry:
             else:
                 connection.execute(ALIASES.update().where(row).values(number=number, updated=time))
             details = {"from": before, "to": number}
-            self._note(connection, "alias.set", f"{name}@{alias}", details, time)
+            self.note(connection, "alias.set", f"{name}@{alias}", details, time)
 
     def resolve(self, reference: str) -> VersionEntry:
         """The version that `name`, `name:3`, `name@alias` or `name@sha256:…` means now.
@@ -312,14 +318,14 @@ class Registry:
             text = _dump(document)
             if current and _dump(current.document) == text:
                 return revision
-            time = self._now()
+            time = self.now()
             connection.execute(
                 DEPLOYMENTS.insert().values(
                     name=name, revision=revision + 1, document=text, created=time
                 )
             )
             details = {"from": revision, "to": revision + 1, "document": json.loads(text)}
-            self._note(connection, "deployment.put", name, details, time)
+            self.note(connection, "deployment.put", name, details, time)
             return revision + 1
 
     def deployment(self, name: str, revision: int | None = None) -> DeploymentEntry | None:
@@ -347,14 +353,14 @@ class Registry:
         name = parse_model_name(model)
         with self._database.write() as connection:
             find_version(connection, name, number)
-            time = self._now()
+            time = self.now()
             connection.execute(
                 EVALUATIONS.insert().values(
                     model=name, number=number, document=_dump(document), created=time
                 )
             )
             details = {"document": dict(document)}
-            self._note(connection, "evaluation.record", f"{name}:{number}", details, time)
+            self.note(connection, "evaluation.record", f"{name}:{number}", details, time)
 
     def evaluations(self, model: str, number: int) -> list[EvaluationEntry]:
         """The version's evaluations, oldest first.
@@ -373,6 +379,29 @@ class Registry:
             return [
                 EvaluationEntry(name, number, json.loads(row.document), row.created) for row in rows
             ]
+
+    # What is kept of the life after publishing, a file each
+
+    @property
+    def rollouts(self) -> Rollouts:
+        """Versions on their way to all of the traffic."""
+        from dukou.registry.rollouts import Rollouts
+
+        return Rollouts(self)
+
+    @property
+    def windows(self) -> Windows:
+        """What the monitor found."""
+        from dukou.registry.windows import Windows
+
+        return Windows(self)
+
+    @property
+    def chores(self) -> Chores:
+        """Work that comes back, and when it was done."""
+        from dukou.registry.chores import Chores
+
+        return Chores(self)
 
     # Changes
 
@@ -400,7 +429,15 @@ class Registry:
         with self._database.read() as connection:
             return verify_chain(connection)
 
-    def _note(
+    def read(self) -> AbstractContextManager[sa.Connection]:
+        """A transaction that sees one moment; for this room's files."""
+        return self._database.read()
+
+    def write(self) -> AbstractContextManager[sa.Connection]:
+        """A transaction that changes the registry; for this room's files."""
+        return self._database.write()
+
+    def note(
         self,
         connection: sa.Connection,
         action: str,
@@ -408,16 +445,18 @@ class Registry:
         details: Mapping[str, Any],
         time: str | None = None,
     ) -> None:
+        """Adds the change's event to the audit chain, within its transaction."""
         append_event(
             connection,
-            time=time or self._now(),
+            time=time or self.now(),
             actor=self._actor,
             action=action,
             subject=subject,
             details=details,
         )
 
-    def _now(self) -> str:
+    def now(self) -> str:
+        """The time of a change: ISO 8601 in UTC."""
         return self._clock().astimezone(UTC).isoformat(timespec="microseconds")
 
 

@@ -76,6 +76,53 @@ EVALUATIONS = Table(
     ForeignKeyConstraint(["model", "number"], ["versions.model", "versions.number"]),
 )
 
+# One row a rollout; at most one of a model is `running`. `policy` is what it was started with, `evidence`
+# what was counted so far; `holder` is the server whose counters feed it, until `held_until`.
+ROLLOUTS = Table(
+    "rollouts",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    _text("model"),
+    Column("champion", Integer, nullable=False),
+    Column("challenger", Integer, nullable=False),
+    _text("policy"),
+    _text("status"),
+    Column("step", Integer, nullable=False),
+    _text("evidence"),
+    _text("holder"),
+    _text("held_until"),
+    _text("created"),
+    _text("updated"),
+    ForeignKeyConstraint(["model", "champion"], ["versions.model", "versions.number"]),
+    ForeignKeyConstraint(["model", "challenger"], ["versions.model", "versions.number"]),
+)
+
+# What the monitor found in a window of time: `kind` is `drift` or `quality`.
+WINDOWS = Table(
+    "windows",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("model", Text, ForeignKey("models.name"), nullable=False),
+    _text("kind"),
+    _text("began"),
+    _text("ended"),
+    _text("document"),
+    _text("created"),
+)
+
+# Work that comes back, each time that it was done: `name` is `retrain`, `backup-drill` and so on.
+CHORES = Table(
+    "chores",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    _text("subject"),
+    _text("name"),
+    _text("outcome"),
+    _text("began"),
+    _text("ended"),
+    _text("document"),
+)
+
 AUDIT_EVENTS = Table(
     "audit_events",
     METADATA,
