@@ -90,6 +90,46 @@ pub fn same_classes(expected: &Tensor, came: &Tensor) -> Result<(), Difference> 
     Ok(())
 }
 
+/// How many rows two answers to one request have, and on how many of them they do not agree on the task:
+/// another class by the output that names one, else by the largest number, else numbers that are apart.
+pub fn differing_rows(caller: &[Tensor], copy: &[Tensor]) -> (usize, usize) {
+    let rows = caller.first().map_or(0, Tensor::rows);
+    let of_copy = |tensor: &Tensor| {
+        let found = copy.iter().find(|other| *other.name == *tensor.name);
+        found.filter(|other| other.dtype == tensor.dtype && other.shape == tensor.shape)
+    };
+    let width = |tensor: &Tensor| {
+        Tensor::elements(&tensor.shape).unwrap_or(0).checked_div(rows.max(1)).unwrap_or(0)
+    };
+    let is_float = |tensor: &Tensor| {
+        matches!(tensor.dtype, DType::Fp16 | DType::Bf16 | DType::Fp32 | DType::Fp64)
+    };
+    let label = caller.iter().find(|tensor| !is_float(tensor) && width(tensor) == 1);
+    let scores = || caller.iter().find(|t| is_float(t) && t.shape.len() == 2 && width(t) > 1);
+    let differ = if let Some(tensor) = label {
+        let Some(other) = of_copy(tensor) else { return (rows, rows) };
+        (0..rows).filter(|&row| element(tensor, row) != element(other, row)).count()
+    } else if let Some(tensor) = scores() {
+        let Some(other) = of_copy(tensor) else { return (rows, rows) };
+        let width = width(tensor);
+        (0..rows).filter(|&row| argmax(tensor, row, width) != argmax(other, row, width)).count()
+    } else {
+        let apart = |row: usize| {
+            caller.iter().any(|tensor| {
+                let Some(other) = of_copy(tensor) else { return true };
+                let width = width(tensor);
+                (row * width..(row + 1) * width)
+                    .any(|index| !element(tensor, index).agrees(&element(other, index), APART))
+            })
+        };
+        (0..rows).filter(|&row| apart(row)).count()
+    };
+    (rows, differ)
+}
+
+/// Numbers of two versions that are nearer than this say the same.
+const APART: Tolerance = Tolerance { absolute: 1e-3, relative: 0.05 };
+
 fn argmax(tensor: &Tensor, row: usize, width: usize) -> usize {
     let mut best = (0, f64::NEG_INFINITY);
     for column in 0..width {

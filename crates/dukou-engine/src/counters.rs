@@ -49,6 +49,27 @@ pub struct RequestCount {
 #[derive(Debug)]
 pub struct ArmCounters {
     shards: Box<[Shard]>,
+    /// Rare enough to need no shards.
+    agreement: AgreementCounters,
+}
+
+/// How a shadow's answers went with those that callers got.
+#[derive(Debug, Default)]
+struct AgreementCounters {
+    compared: AtomicU64,
+    differ: AtomicU64,
+    dropped: AtomicU64,
+}
+
+/// Sums of [`ArmCounters::compared`] and [`ArmCounters::copy_dropped`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Agreement {
+    /// Rows that both versions answered.
+    pub compared: u64,
+    /// Of these, those on which they do not agree.
+    pub differ: u64,
+    /// Requests of which no copy was made, for want of room.
+    pub dropped: u64,
 }
 
 /// One thread's part of an arm's counters, on cache lines of its own.
@@ -118,7 +139,21 @@ impl ArmCounters {
             batch_rows: zeros(),
             batch_rows_sum: AtomicU64::new(0),
         };
-        Self { shards: (0..shards).map(|_| shard()).collect() }
+        Self {
+            shards: (0..shards).map(|_| shard()).collect(),
+            agreement: AgreementCounters::default(),
+        }
+    }
+
+    /// Counts rows that a shadow answered too.
+    pub fn compared(&self, rows: usize, differ: usize) {
+        self.agreement.compared.fetch_add(rows as u64, Relaxed);
+        self.agreement.differ.fetch_add(differ as u64, Relaxed);
+    }
+
+    /// Counts a request of which no copy was made, for want of room.
+    pub fn copy_dropped(&self) {
+        self.agreement.dropped.fetch_add(1, Relaxed);
     }
 
     /// Counts a request that has been answered, well or not.
@@ -159,6 +194,11 @@ impl ArmCounters {
             add_counts(&mut totals.batch_rows, &shard.batch_rows);
             totals.batch_rows_sum += shard.batch_rows_sum.load(Relaxed);
         }
+        totals.agreement = Agreement {
+            compared: self.agreement.compared.load(Relaxed),
+            differ: self.agreement.differ.load(Relaxed),
+            dropped: self.agreement.dropped.load(Relaxed),
+        };
         totals
     }
 }
@@ -198,6 +238,8 @@ pub struct Totals {
     pub batch_rows: [u64; ROW_BUCKETS],
     /// Rows of all batches.
     pub batch_rows_sum: u64,
+    /// A shadow's answers against those that callers got.
+    pub agreement: Agreement,
 }
 
 /// The sums of a time histogram.
@@ -231,6 +273,7 @@ impl Default for Totals {
             compute: TimeTotals::default(),
             batch_rows: [0; ROW_BUCKETS],
             batch_rows_sum: 0,
+            agreement: Agreement::default(),
         }
     }
 }
@@ -253,6 +296,9 @@ impl Totals {
         self.compute.merge(&other.compute);
         merge_counts(&mut self.batch_rows, &other.batch_rows);
         self.batch_rows_sum += other.batch_rows_sum;
+        self.agreement.compared += other.agreement.compared;
+        self.agreement.differ += other.agreement.differ;
+        self.agreement.dropped += other.agreement.dropped;
     }
 
     /// Requests answered, well or not.
@@ -274,7 +320,7 @@ impl Totals {
 
     /// Whether nothing was ever counted.
     pub fn is_empty(&self) -> bool {
-        self.requests() == 0 && self.batches() == 0
+        self.requests() == 0 && self.batches() == 0 && self.agreement == Agreement::default()
     }
 }
 

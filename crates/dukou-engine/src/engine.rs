@@ -7,7 +7,7 @@ use std::{path::PathBuf, sync::Arc};
 use arc_swap::ArcSwapOption;
 
 use crate::{
-    access_log::AccessLog, drain::Drain, record::Recorder, serving::Serving, state::State,
+    access_log::AccessLog, drain::Drain, record::Recorder, serving::Serving, state::State, tap::Tap,
 };
 
 /// The process, as its rooms see it.
@@ -20,6 +20,8 @@ pub struct Engine {
     pub access_log: Arc<AccessLog>,
     /// Feeds both.
     pub recorder: Recorder,
+    /// Answered requests that wait for the monitor.
+    pub tap: Tap,
     /// Whether the process is ending.
     pub drain: Drain,
     /// Worker threads that answer requests.
@@ -40,6 +42,7 @@ impl Engine {
             recorder: Recorder::new(Arc::clone(&state), Arc::clone(&access_log)),
             state,
             access_log,
+            tap: Tap::default(),
             drain: Drain::default(),
             threads,
             state_dir,

@@ -26,15 +26,19 @@ use serde_json::{Value, json};
 use tokio::{net::UnixListener, sync::Semaphore};
 
 use crate::{
+    engine::Engine,
     events::{self, Level},
     state_document,
     swap::{Refused, Swap},
+    tap::to_stream,
 };
 
 /// Bytes of the largest table: a thousand models take about two megabytes.
 const BODY_BYTES: usize = 64 << 20;
 /// Connections at once; control uses one or two.
 const CONNECTIONS: usize = 32;
+/// Bytes of tensors that one answer of the tap holds at most.
+const TAP_BYTES: usize = 64 << 20;
 /// How long a client may take for its head.
 const HEADER: Duration = Duration::from_secs(10);
 
@@ -140,11 +144,12 @@ async fn answer(request: Request<Incoming>, swap: Arc<Swap>) -> Response<Full<By
             let models = state_document::models(engine.serving.load_full().as_deref());
             json_response(StatusCode::OK, &models)
         }
+        (&Method::GET, "/tap") => tap(&engine, request.uri().query()),
         (&Method::POST, "/drain") => {
             engine.drain.begin();
             json_response(StatusCode::ACCEPTED, &json!({ "draining": true }))
         }
-        (method, path @ ("/table" | "/state" | "/models" | "/drain")) => {
+        (method, path @ ("/table" | "/state" | "/models" | "/tap" | "/drain")) => {
             let allowed = match path {
                 "/table" => "GET, PUT",
                 "/drain" => "POST",
@@ -157,8 +162,37 @@ async fn answer(request: Request<Incoming>, swap: Arc<Swap>) -> Response<Full<By
         }
         (_, path) => failed(&Failure::new(
             ErrorCode::WireUnknownPath,
-            format!("the local API has no `{path}`: it has /table, /state, /models and /drain"),
+            format!(
+                "the local API has no `{path}`: it has /table, /state, /models, /tap and /drain"
+            ),
         )),
+    }
+}
+
+/// Takes out what the tap holds. Nothing is an empty body.
+fn tap(engine: &Engine, query: Option<&str>) -> Response<Full<Bytes>> {
+    let said = query.and_then(|query| query.strip_prefix("max_bytes="));
+    let most = match said.map(str::parse::<usize>) {
+        None => TAP_BYTES,
+        Some(Ok(most)) => most.min(TAP_BYTES),
+        Some(Err(_)) => {
+            let message = "`max_bytes` must be a whole number of bytes";
+            return failed(&Failure::new(ErrorCode::WireInvalidField, message));
+        }
+    };
+    let requests = engine.tap.take(most);
+    let stream = if requests.is_empty() { Ok(Vec::new()) } else { to_stream(&requests) };
+    match stream {
+        Ok(stream) => {
+            let mut response = Response::new(Full::new(Bytes::from(stream)));
+            let arrow = header::HeaderValue::from_static("application/vnd.apache.arrow.stream");
+            response.headers_mut().insert(header::CONTENT_TYPE, arrow);
+            response
+        }
+        Err(error) => failed(
+            &Failure::new(ErrorCode::EngineInternal, "what the tap holds cannot be written")
+                .with_detail(error.to_string()),
+        ),
     }
 }
 

@@ -28,9 +28,12 @@ type ByVersion = BTreeMap<(String, String), Totals>;
 pub fn render(engine: &Engine) -> String {
     let state = &engine.state;
     let mut by_version = ByVersion::new();
+    let mut shadows = ByVersion::new();
     for (key, totals) in state.arms() {
+        let shadowed = key.arm.as_str() == "shadow";
         let version = (key.model.as_str().to_owned(), key.version.as_str().to_owned());
-        by_version.entry(version).or_default().merge(&totals);
+        let versions = if shadowed { &mut shadows } else { &mut by_version };
+        versions.entry(version).or_default().merge(&totals);
     }
     let serving = engine.serving.load_full();
     let mut page = Page(String::with_capacity(16 * 1024));
@@ -53,6 +56,8 @@ pub fn render(engine: &Engine) -> String {
         &t.compute
     });
     batch_rows(&mut page, &by_version);
+    shadow_rows(&mut page, &shadows);
+    tap(&mut page, engine);
 
     page.gauge(
         "dukou_connections",
@@ -82,6 +87,34 @@ pub fn render(engine: &Engine) -> String {
         table(&mut page, &serving);
     }
     page.0
+}
+
+fn shadow_rows(page: &mut Page, shadows: &ByVersion) {
+    const NAME: &str = "dukou_shadow_rows_total";
+    page.family(NAME, "counter", "Rows that a shadow answered too, by whether the two agree.");
+    for ((model, version), totals) in shadows {
+        let agreement = totals.agreement;
+        let agree = agreement.compared.saturating_sub(agreement.differ);
+        for (result, count) in [("agree", agree), ("differ", agreement.differ)] {
+            let labels = [("model", &**model), ("version", &**version), ("result", result)];
+            page.sample(NAME, &labels, count);
+        }
+    }
+    const DROPPED: &str = "dukou_shadow_dropped_total";
+    page.family(DROPPED, "counter", "Requests of which no copy was made, for want of room.");
+    for ((model, version), totals) in shadows {
+        let labels = [("model", &**model), ("version", &**version)];
+        page.sample(DROPPED, &labels, totals.agreement.dropped);
+    }
+}
+
+fn tap(page: &mut Page, engine: &Engine) {
+    let (captured, dropped, waiting) = engine.tap.totals();
+    page.family("dukou_tap_captured_total", "counter", "Requests kept for the monitor.");
+    page.sample("dukou_tap_captured_total", &[], captured);
+    page.family("dukou_tap_dropped_total", "counter", "Requests that the tap had no room for.");
+    page.sample("dukou_tap_dropped_total", &[], dropped);
+    page.gauge("dukou_tap_bytes", "Bytes that wait for the monitor.", waiting);
 }
 
 fn requests(page: &mut Page, by_version: &ByVersion, refused: &[(Dialect, ErrorCode, u64)]) {

@@ -85,6 +85,30 @@ pub struct Model {
     pub(crate) split: Vec<(u64, Arc<Lane>)>,
     /// Version or alias → position in `versions`.
     pub(crate) labelled: HashMap<Box<str>, usize>,
+    /// The version that answers some requests too, unseen.
+    pub(crate) shadow: Option<Arc<Shadow>>,
+    /// Which answered requests the tap keeps.
+    pub(crate) capture: Option<Capture>,
+}
+
+/// A version that answers some requests too, unseen, and how often.
+#[derive(Debug)]
+pub struct Shadow {
+    /// The version, under the arm `shadow`.
+    pub lane: Arc<Lane>,
+    /// The draws of requests that are copied: those below.
+    pub(crate) below: u64,
+    /// Copies that are being answered.
+    pub(crate) in_flight: AtomicUsize,
+}
+
+/// Which answered requests the tap keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Capture {
+    /// The draws of requests that are kept: those below.
+    pub(crate) below: u64,
+    /// Bytes of this model's tensors that may wait.
+    pub(crate) buffer_bytes: usize,
 }
 
 /// What one model may hold at once, in the units that the rooms use.
@@ -228,6 +252,8 @@ impl GoldenState {
 
 /// The arm of requests that name a version themselves: they are no evidence of the split.
 const DIRECT: &str = "direct";
+/// The arm of copies that a shadow answers: nobody waits for them.
+const SHADOW: &str = "shadow";
 
 impl Serving {
     /// Compiles a table whose versions are all ready.
@@ -328,6 +354,18 @@ impl<F: Fn(&ModelName, &Version) -> Option<Arc<Loaded>>> Lanes<'_, F> {
             versions: versions.collect::<Result<_, _>>()?,
             split: split.collect::<Result<_, Failure>>()?,
             labelled: labels.map(|(label, i)| (label.as_str().into(), i)).collect(),
+            shadow: match &served.shadow {
+                None => None,
+                Some(shadow) => Some(Arc::new(Shadow {
+                    lane: self.lane(&shadow.version, &Arm::parse(SHADOW).map_err(internal)?)?,
+                    below: part_of_draws(shadow.share),
+                    in_flight: AtomicUsize::new(0),
+                })),
+            },
+            capture: served.capture.as_ref().map(|capture| Capture {
+                below: part_of_draws(capture.share),
+                buffer_bytes: size(capture.buffer_bytes),
+            }),
         })
     }
 
@@ -352,6 +390,11 @@ impl<F: Fn(&ModelName, &Version) -> Option<Arc<Loaded>>> Lanes<'_, F> {
             revision: revision.clone(),
         }))
     }
+}
+
+/// So many of a million, of all numbers that a draw may be.
+fn part_of_draws(share: u64) -> u64 {
+    u64::try_from(u128::from(u64::MAX) * u128::from(share) / 1_000_000).unwrap_or(u64::MAX)
 }
 
 fn internal(what: impl fmt::Display) -> Failure {

@@ -32,6 +32,7 @@ use crate::{
     reply::{self, Rope, read_body},
     route::route,
     serving::{Lane, Serving},
+    shadow::After,
     table::Access,
     visit::Visit,
     watch::Watch,
@@ -104,7 +105,7 @@ where
     let asked = address(head)?;
     visit.asked(&asked);
 
-    let (lane, limits, default_deadline, _place) = {
+    let (lane, limits, default_deadline, mut after, _place) = {
         // One look at the table: what follows happens wholly under it, whatever is swapped meanwhile.
         let table = engine.serving.load();
         let serving = table.as_deref();
@@ -130,7 +131,9 @@ where
             json_depth: serving.limits.json_depth,
             body_bytes: serving.limits.body_bytes,
         };
-        (lane, limits, model.limits.deadline, place)
+        // What happens after the answer, whoever asked: a copy to a shadow, a copy to the tap.
+        let after = After::of(model, &lane, visit.id);
+        (lane, limits, model.limits.deadline, after, place)
     };
 
     // decode: straight into the buffers that the backend leases; the deadline holds from here on.
@@ -151,6 +154,7 @@ where
     let carriage = std::mem::take(&mut decoded.carriage);
     visit.client_id = decoded.client_id.clone();
     let request = visit.request(decoded, deadline);
+    after.copy(&request);
 
     // cache: behind authorization, before the queue.
     let answered = cache::through(&lane, request, |request| {
@@ -173,6 +177,7 @@ where
         carriage: &carriage,
     };
     let encoded = v2::encode(&response, &context, &mut out)?;
+    after.happens(engine, &lane, response, visit);
     Ok(Answer {
         content_type: HeaderValue::from_static(encoded.content_type()),
         body: Rope::from(Bytes::from(out)),

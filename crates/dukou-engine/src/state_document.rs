@@ -43,6 +43,7 @@ pub fn state(swap: &Swap) -> Value {
         "refused": refused,
         "access_log_dropped": engine.access_log.dropped(),
         "table_unsaved": swap.unsaved(),
+        "tap": engine.tap.counts(),
     })
 }
 
@@ -65,6 +66,13 @@ fn arm(key: &ArmKey, totals: &Totals) -> Value {
         .filter(|(_, count)| **count > 0)
         .map(|(power, &count)| ((1_u64 << power).to_string(), count.into()))
         .collect();
+    let agreement = (key.arm.as_str() == "shadow").then(|| {
+        json!({
+            "compared": totals.agreement.compared,
+            "differ": totals.agreement.differ,
+            "dropped": totals.agreement.dropped,
+        })
+    });
     json!({
         "model": key.model,
         "version": key.version,
@@ -79,6 +87,7 @@ fn arm(key: &ArmKey, totals: &Totals) -> Value {
         "queue_us": times(&totals.queue),
         "compute_us": times(&totals.compute),
         "batch_rows": batch_rows,
+        "agreement": agreement,
     })
 }
 

@@ -146,6 +146,32 @@ pub struct ServedModel {
     pub limits: ModelLimits,
     /// Class names, where known.
     pub labels: Vec<String>,
+    /// A version that answers some requests too, unseen, so that the answers can be compared.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub shadow: Option<Shadow>,
+    /// Which answered requests are kept for the monitor.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub capture: Option<Capture>,
+}
+
+/// A version that answers a share of the split's requests too, after their callers have their answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shadow {
+    /// The version.
+    pub version: Version,
+    /// Of a million requests that another version answered, so many.
+    pub share: u64,
+}
+
+/// Which answered requests are kept for the monitor, and how much of them at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capture {
+    /// Of a million answered requests, so many.
+    pub share: u64,
+    /// Bytes of this model's tensors that wait to be fetched; what comes when they are full is lost.
+    pub buffer_bytes: u64,
 }
 
 /// One version that the engine holds ready.

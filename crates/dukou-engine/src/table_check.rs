@@ -67,6 +67,14 @@ fn check_model(path: &str, model: &ServedModel) -> Checked {
         }
     }
     check_split(path, model, &served)?;
+    if let Some(shadow) = &model.shadow {
+        known(&format!("{path}.shadow.version"), &served, shadow.version.as_str())?;
+        range(&format!("{path}.shadow.share"), shadow.share, 1, 1_000_000)?;
+    }
+    if let Some(capture) = &model.capture {
+        range(&format!("{path}.capture.share"), capture.share, 1, 1_000_000)?;
+        range(&format!("{path}.capture.buffer_bytes"), capture.buffer_bytes, 1, u64::MAX)?;
+    }
     range(&format!("{path}.batching.max_rows"), model.batching.max_rows, 1, 65_536)?;
     range(&format!("{path}.batching.max_bytes"), model.batching.max_bytes, 1, u64::MAX)?;
     range(&format!("{path}.batching.delay_us"), model.batching.delay_us, 0, 1_000_000)?;

@@ -18,6 +18,9 @@ from dukou.deploy.document import Arm, DeployedModel, Deployment
 from dukou.deploy.table import ServingTable
 
 
+_MILLION = 1_000_000
+
+
 class ResolvedVersion(Protocol):
     """What a resolver says of a version; the registry's entries are such."""
 
@@ -118,6 +121,13 @@ def _compile_model(
         entry = _resolve_arm(model, arm, f"{place}.traffic.{index}", resolve)
         found[entry.number] = entry
         split.append({"version": str(entry.number), "arm": arm.arm, "weight": arm.weight})
+    shadow = None
+    if model.shadow is not None:
+        copied = Arm(arm="shadow", version=model.shadow.version)
+        entry = _resolve_arm(model, copied, f"{place}.shadow", resolve)
+        found[entry.number] = entry
+        share = max(1, round(model.shadow.share * _MILLION))
+        shadow = {"version": str(entry.number), "share": share}
     heaviest = max(model.traffic, key=lambda arm: arm.weight)
     champion = found[int(split[model.traffic.index(heaviest)]["version"])]
     return {
@@ -140,6 +150,12 @@ def _compile_model(
         "batching": model.batching.model_dump(),
         "limits": model.limits.model_dump(),
         "labels": list(labels(champion.digest)),
+        "shadow": shadow,
+        "capture": model.capture
+        and {
+            "share": max(1, round(model.capture.share * _MILLION)),
+            "buffer_bytes": model.capture.buffer_bytes,
+        },
     }
 
 

@@ -19,6 +19,9 @@ QUEUE = 1024
 CONCURRENCY = 4096
 DEADLINE_MS = 30_000
 
+# Tensors that wait for the monitor, of one model.
+CAPTURE_BYTES = 8 * 1024 * 1024
+
 CONNECTIONS = 8192
 BODY_BYTES = 64 * 1024 * 1024
 JSON_DEPTH = 64

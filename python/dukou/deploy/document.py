@@ -18,6 +18,14 @@ from dukou.deploy.table import Name
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 
 
+def _label(said: Any) -> Any:
+    if isinstance(said, int) and not isinstance(said, bool):
+        said = str(said)
+    if isinstance(said, str) and not _LABEL.match(said):
+        raise ValueError("a version is a number or an alias")
+    return said
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,12 +46,8 @@ class Arm(_Section):
 
     @field_validator("version", mode="before")
     @classmethod
-    def _label(cls, said: Any) -> Any:
-        if isinstance(said, int) and not isinstance(said, bool):
-            said = str(said)
-        if isinstance(said, str) and not _LABEL.match(said):
-            raise ValueError("a version is a number or an alias")
-        return said
+    def _number(cls, said: Any) -> Any:
+        return _label(said)
 
 
 class Limits(_Section):
@@ -69,6 +73,35 @@ class Run(_Section):
     threads: Annotated[int, Field(ge=1, le=256)] = 1
 
 
+class Shadow(_Section):
+    """A version that answers some requests too, unseen, so that the answers can be compared.
+
+    Attributes:
+        version: a number or an alias.
+        share: of the requests that another version answered.
+    """
+
+    version: str
+    share: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _number(cls, said: Any) -> Any:
+        return _label(said)
+
+
+class Capture(_Section):
+    """Which answered requests are kept for the monitor.
+
+    Attributes:
+        share: of them.
+        buffer_bytes: of tensors that wait in the engine; what comes beyond them is lost.
+    """
+
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    buffer_bytes: Annotated[int, Field(ge=1)] = defaults.CAPTURE_BYTES
+
+
 class DeployedModel(_Section):
     """A served model.
 
@@ -77,6 +110,8 @@ class DeployedModel(_Section):
         model: its name in the registry; the same where nothing is said.
         traffic: where requests that name no version go.
         golden: what a version that does not reproduce its golden samples does to the table.
+        shadow: a version that answers some requests too, unseen.
+        capture: which requests are kept for the monitor; none where absent.
     """
 
     name: Name
@@ -86,6 +121,8 @@ class DeployedModel(_Section):
     limits: Limits = Limits()
     run: Run = Run()
     golden: Literal["require", "alarm", "off"] = "require"
+    shadow: Shadow | None = None
+    capture: Capture | None = None
 
     @property
     def line(self) -> str:

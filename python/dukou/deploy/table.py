@@ -112,6 +112,32 @@ class Weight(_Document):
     weight: Annotated[int, Field(ge=0, le=1_000_000)]
 
 
+class Shadow(_Document):
+    """A version that answers a share of the split's requests too, after their callers have theirs."""
+
+    version: Name
+    share: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="of a million requests that another version answered, so many",
+        ),
+    ]
+
+
+class Capture(_Document):
+    """Which answered requests are kept for the monitor, and how much of them at once."""
+
+    share: Annotated[
+        int, Field(ge=1, le=1_000_000, description="of a million answered requests, so many")
+    ]
+    buffer_bytes: Annotated[
+        int,
+        Field(ge=1, description="bytes that wait to be fetched; what comes beyond them is lost"),
+    ]
+
+
 class ServedModel(_Document):
     """A model with the versions that are served and where its traffic goes."""
 
@@ -124,6 +150,10 @@ class ServedModel(_Document):
     batching: Batching
     limits: ModelLimits
     labels: Annotated[list[str], Field(description="class names, where known; empty otherwise")]
+    shadow: Annotated[
+        Shadow | None, Field(description="null: no request is answered by another version too")
+    ]
+    capture: Annotated[Capture | None, Field(description="null: nothing is kept")]
 
     @model_validator(mode="after")
     def _check_references(self) -> Self:
@@ -143,6 +173,8 @@ class ServedModel(_Document):
                 problem = f"`{weight.version}` is not a version of this model"
                 _refuse(f"split[{index}].version", problem)
         _refuse_twice([f"{w.arm}` of version `{w.version}" for w in self.split], "split[{}].arm")
+        if self.shadow is not None and self.shadow.version not in names:
+            _refuse("shadow.version", f"`{self.shadow.version}` is not a version of this model")
         if not any(weight.weight for weight in self.split):
             _refuse("split", "all weights are 0, so that no request could go anywhere")
         return self

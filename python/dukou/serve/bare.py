@@ -48,6 +48,8 @@ def bare_model(name: ModelName, path: Path) -> dict[str, Any]:
         "batching": defaults.batching_document(),
         "limits": defaults.model_limits_document(),
         "labels": [],
+        "shadow": None,
+        "capture": None,
     }
 
 

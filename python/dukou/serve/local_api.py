@@ -48,6 +48,18 @@ class LocalApi:
         models = self._ask("GET", "/models").get("models")
         return models if isinstance(models, list) else []
 
+    def tap(self, max_bytes: int | None = None) -> bytes:
+        """Takes out what waits for the monitor: an Arrow IPC stream (`spec/tap.md`); empty for nothing.
+
+        Args:
+            max_bytes: of tensors, about; the engine's own bound where absent.
+        """
+        query = "" if max_bytes is None else f"?max_bytes={max_bytes}"
+        status, answer = self._exchange("GET", f"/tap{query}", None, self.timeout_s)
+        if status != 200:
+            self._object(status, answer)
+        return answer
+
     def drain(self) -> None:
         """Has the engine answer what is in flight, accept nothing more, and end."""
         self._ask("POST", "/drain")

@@ -59,6 +59,8 @@ pub fn table() -> Value {
             "batching": {"max_rows": 64, "max_bytes": 16_000_000, "delay_us": 0},
             "limits": {"queue": 64, "concurrency": 64, "deadline_ms": 20_000},
             "labels": [],
+            "shadow": null,
+            "capture": null,
         }],
     })
 }

@@ -3,6 +3,7 @@
 //! Needs ONNX Runtime's library in `ORT_DYLIB_PATH` and the models of `conformance/models`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod after;
 mod api;
 mod artifacts;
 mod loading;

@@ -205,6 +205,8 @@ pub fn served(name: &str, versions: &[Value]) -> Value {
         "batching": { "max_rows": 16, "max_bytes": 1_000_000, "delay_us": 0 },
         "limits": { "queue": 100, "concurrency": 100, "deadline_ms": 10_000 },
         "labels": [],
+        "shadow": null,
+        "capture": null,
     })
 }
 
