@@ -13,7 +13,7 @@ ORT_DYLIB_PATH = $(shell ls $(CURDIR)/$(VENV)/lib/python3*/site-packages/onnxrun
 
 RUST_SOURCES := $(shell find crates spec -name '*.rs' -o -name '*.toml' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help demo test test-python test-rust bench lint format build wheel generate lock check clean
+.PHONY: help demo test test-python test-rust bench lint format build wheel generate coverage lock check clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -72,8 +72,11 @@ format: .stamps/venv ## rewrite the sources as the formatters like them
 wheel: .stamps/venv ## the wheel, in dist/
 	@$(BIN)/maturin build --release --locked --out dist
 
-generate: .stamps/venv ## make the generated files anew (error page, table schema)
+generate: .stamps/venv ## make the generated files anew (error pages, table schema, coverage)
 	$(BIN)/python scripts/generate.py
+
+coverage: ## what was asked for, demand by demand, and where it stands
+	@$(PYTHON) scripts/coverage.py
 
 lock: ## resolve the Python requirements anew (needs uv)
 	for set in dev bench; do uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \

@@ -1,4 +1,4 @@
-"""Makes the generated files anew: the page of error codes and the schema of the serving table.
+"""Makes the generated files anew: the pages of errors, the schema of the serving table, the coverage.
 
 `python scripts/generate.py` writes them; the tests call `pages()` and compare.
 """
@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import json
+import runpy
 import tomllib
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,28 +25,46 @@ _FAMILIES = {
 
 def pages() -> dict[Path, str]:
     """Path of each generated file → what it must hold."""
+    errors = tomllib.loads((ROOT / "spec" / "errors.toml").read_text(encoding="utf-8"))["error"]
+    coverage = runpy.run_path(str(ROOT / "scripts" / "coverage.py"))
     return {
-        ROOT / "docs" / "errors.md": _errors(),
+        ROOT / "docs" / "errors.md": _errors(errors),
+        ROOT / "python" / "dukou" / "base" / "error_pages.json": _error_pages(errors),
         ROOT / "spec" / "serving-table.schema.json": _schema(),
+        **coverage["pages"](),
     }
 
 
-def _errors() -> str:
-    spec = tomllib.loads((ROOT / "spec" / "errors.toml").read_text(encoding="utf-8"))
+def _errors(errors: list[dict[str, Any]]) -> str:
     lines = [
         "# Error codes",
         "",
-        "Every error that dukou reports has one of these codes. Made from `spec/errors.toml`.",
+        "Every error that dukou reports has one of these codes, the same in every language and locale. "
+        "`dukou help CODE` shows its page without a network. Made from `spec/errors.toml`.",
     ]
     for family, meaning in _FAMILIES.items():
         lines += ["", f"## {family}: {meaning}", ""]
-        lines += ["| code | status | means | what to do |", "| --- | --- | --- | --- |"]
+        lines += ["| code | status | means | how it happens | what to do |"]
+        lines += ["| --- | --- | --- | --- | --- |"]
         lines += [
-            f"| `{e['code']}` | {e.get('status', '')} | {e['summary']} | {e['remedy']} |"
-            for e in spec["error"]
+            f"| `{e['code']}` | {e.get('status', '')} | {e['summary']} | {e.get('cause', '')} "
+            f"| {_remedy(e)} |"
+            for e in errors
             if e["family"] == family
         ]
     return "\n".join(lines) + "\n"
+
+
+def _remedy(error: dict[str, Any]) -> str:
+    example = f" For example: `{error['example']}`" if "example" in error else ""
+    return error["remedy"] + example
+
+
+def _error_pages(errors: list[dict[str, Any]]) -> str:
+    """What `dukou help CODE` reads: by code, all but the sides, which are no user's matter."""
+    kept = ("family", "status", "summary", "cause", "remedy", "example")
+    document = {e["code"]: {key: e[key] for key in kept if key in e} for e in errors}
+    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def _schema() -> str:

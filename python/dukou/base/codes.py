@@ -128,6 +128,22 @@ CODES: dict[str, tuple[str, str]] = {
         "state",
         "Restore the registry from a backup, or update dukou; the message says which.",
     ),
+    "monitor.bad-webhook": (
+        "input",
+        "Write the whole address: `webhook = \"https://host/path\"`.",
+    ),
+    "monitor.webhook-failed": (
+        "remote",
+        "Look at the receiver; the alarm itself is kept, and `dukou drift MODEL` shows it.",
+    ),
+    "monitor.no-capture": (
+        "state",
+        "Write `capture = true` under `[monitor]` in dukou.toml, ship, and serve the model by its name.",
+    ),
+    "labels.invalid": (
+        "input",
+        "A header `request_id,label` (and `row`, for requests of several rows), and a line a label.",
+    ),
     "rollout.running": (
         "state",
         "Wait for it, or end it with `dukou rollback MODEL`; `dukou rollout status` shows it.",
@@ -144,9 +160,21 @@ CODES: dict[str, tuple[str, str]] = {
         "state",
         "`dukou rollout status` lists them.",
     ),
+    "rollout.nothing-before": (
+        "state",
+        "Name the version: `dukou promote MODEL:VERSION --now`.",
+    ),
+    "rollout.timeout": (
+        "state",
+        "`dukou rollout status MODEL` says what it waits for; wait longer, or end it with `dukou rollback MODEL`.",
+    ),
     "rollout.ended": (
         "state",
         "`dukou rollout status MODEL` says how it ended.",
+    ),
+    "cache.in-use": (
+        "state",
+        "Wait until it ends and repeat the command; `--dry-run` works meanwhile.",
     ),
     "package.incomplete": (
         "state",

@@ -15,12 +15,16 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
 def parse_model_name(text: str) -> ModelName:
-    """1 to 128 of letters, digits, `.`, `_`, `-`, beginning with a letter or digit."""
+    """1 to 128 of ASCII letters, digits, `.`, `_`, `-`, beginning with a letter or digit.
+
+    It stands in addresses, metrics and file names; a model's `title` may be in any language.
+    """
     if not _NAME.match(text):
         raise InputError(
             "config.invalid",
             f"`{text}` cannot be a model's name",
-            hint="use 1 to 128 letters, digits, `.`, `_` or `-`, beginning with a letter or digit",
+            hint="use 1 to 128 letters (a to z, A to Z), digits, `.`, `_` or `-`, beginning with a letter "
+            "or digit; a `title` may be in any language",
         )
     return ModelName(text)
 

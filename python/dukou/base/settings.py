@@ -105,10 +105,14 @@ def dukou_home(flag: str | None = None) -> Path:
         InputError: `config.invalid`: the setting names something that is not a folder.
         ResourceError: `store.not-writable`: the folder cannot be made.
     """
-    resolved = resolve_setting("home", flag)
-    home = Path(str(resolved.value)).expanduser().absolute()
-    make_private_folder(home, f"from {resolved.origin}")
+    home = dukou_home_path(flag)
+    make_private_folder(home, f"from {resolve_setting('home', flag).origin}")
     return home
+
+
+def dukou_home_path(flag: str | None = None) -> Path:
+    """Where the folder of dukou's state is, or would be, absolute; nothing is made."""
+    return Path(str(resolve_setting("home", flag).value)).expanduser().absolute()
 
 
 def make_private_folder(folder: Path, origin: str = "") -> None:

@@ -1,4 +1,7 @@
-"""The one place where a failure becomes text: two lines on stderr and the status of its family."""
+"""The one place where a failure becomes text: two lines on stderr and the status of its family.
+
+A person at a terminal gets a third line, the way to the code's page; a log or a script does not.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import os
 import shlex
 import sys
 import tempfile
+import textwrap
 import time
 import traceback
 from collections.abc import Sequence
@@ -19,16 +23,33 @@ from dukou.base.errors import BugError, DukouError, ResourceError
 def report(error: Exception, words: Sequence[str]) -> int:
     """Prints `error: message [code]` and `hint: …`; gives the exit status.
 
+    Of a message with several lines (the last lines of a training, say) the first is our sentence and
+    carries the code; the others are somebody else's words, and stand behind a bar.
+
     What is none of dukou's own errors is our mistake: its traceback goes to a file, never to the
     person, who gets the file's name.
     """
     known = error if isinstance(error, DukouError) else _translate(error, words)
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
-    print(f"error: {known.message} [{known.code}]", file=sys.stderr)
-    if known.hint:
-        print(f"hint: {known.hint}", file=sys.stderr)
+    for line in _lines_of(known):
+        print(line, file=sys.stderr)
     return known.exit_status
+
+
+def _lines_of(error: DukouError) -> list[str]:
+    sentence, *quoted = error.message.rstrip().splitlines() or [""]
+    # "…; its last lines:" leads over to them: the code goes before the colon.
+    leads_over = bool(quoted) and sentence.endswith(":")
+    sentence = f"{sentence.removesuffix(':') if leads_over else sentence} [{error.code}]"
+    lines = [f"error: {sentence}{':' if leads_over else ''}"]
+    lines += [f"  | {line}" for line in textwrap.dedent("\n".join(quoted)).splitlines()]
+    if error.hint:
+        lines.append(f"hint: {error.hint}")
+    # A mistake in the words of a command is answered by the command's own help, which the hint names.
+    if sys.stderr.isatty() and error.code != "usage.invalid":
+        lines.append(f"help: dukou help {error.code}")
+    return lines
 
 
 def _translate(error: Exception, words: Sequence[str]) -> DukouError:

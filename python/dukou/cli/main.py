@@ -36,6 +36,25 @@ GROUPS: dict[str, dict[str, Command]] = {
         "predict": Command("dukou.cli.predict", "send rows to a server: CSV, JSON, NPY or stdin"),
         "status": Command("dukou.cli.status", "what runs here, and how it does"),
     },
+    "keep it right": {
+        "promote": Command("dukou.cli.promote", "bring a version to all of the traffic, by canary"),
+        "rollback": Command(
+            "dukou.cli.rollback", "end a rollout, or go back to the version before"
+        ),
+        "rollout": Command("dukou.cli.rollout", "where rollouts stand, and on what evidence"),
+        "labels": Command(
+            "dukou.cli.labels", "join the truth to requests that were answered before"
+        ),
+        "drift": Command("dukou.cli.drift", "whether requests look like what was trained on"),
+        "retrain": Command(
+            "dukou.cli.retrain", "train again on what came since, through the gates"
+        ),
+    },
+    "find out what is wrong": {
+        "doctor": Command("dukou.cli.doctor", "look at this installation, line by line"),
+        "help": Command("dukou.cli.help", "this list, a command's help, an error code's page"),
+        "clean": Command("dukou.cli.clean", "what takes space and is not needed any more"),
+    },
 }
 
 _EXAMPLES = """\
@@ -49,6 +68,7 @@ _EXAMPLES = """\
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit status: 0, or that of the error's family."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _write_any_text()
     try:
         status = _run(words)
         # Here, where a reader that has gone is still answered for.
@@ -72,15 +92,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    if not words or words[0] in ("-h", "--help", "help"):
-        if words[1:] and words[0] == "help":
-            return _run([words[1], "--help"])
+    if not words or words[0] in ("-h", "--help"):
         print(overview())
         return 0
     if words[0] in ("-V", "--version"):
         print(f"dukou {__version__}")
         return 0
     return _run_command(_find(words[0]), words[0], words[1:])
+
+
+def command_names() -> list[str]:
+    """Every command, in the order of the help."""
+    return [name for group in GROUPS.values() for name in group]
 
 
 def _find(name: str) -> Command:
@@ -134,6 +157,14 @@ def _run_command(command: Command, name: str, words: list[str]) -> int:
     return status
 
 
+def _write_any_text() -> None:
+    """Has a terminal of another encoding than UTF-8 (GBK, Latin-1) show `?` for what it lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        encoding = str(getattr(stream, "encoding", "") or "").lower()
+        if encoding and encoding not in ("utf-8", "utf8") and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
 def _width() -> int:
     import os
 
@@ -155,5 +186,8 @@ def overview() -> str:
         lines += ["", f"{title}:"]
         lines += [f"  {name:<{width}}  {command.help}" for name, command in commands.items()]
     lines += ["", "for example:", _EXAMPLES, ""]
-    lines += ["state is kept in DUKOU_HOME (~/.dukou). dukou --version prints the version."]
+    lines += [
+        "every error carries a code in brackets: `dukou help CODE` says what it means and what to do.",
+        "state is kept in DUKOU_HOME (~/.dukou). dukou --version prints the version.",
+    ]
     return "\n".join(lines)

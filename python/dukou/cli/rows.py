@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -44,7 +45,7 @@ def _read(text: str, specs: list[Spec], drop: Sequence[str]) -> list[Tensor] | d
     if text.lstrip()[:1] in ("{", "["):
         return _from_json(text, "the input", specs)
     if text == "-":
-        content = sys.stdin.read()
+        content = _read_stdin()
         if content.lstrip()[:1] in ("{", "["):
             return _from_json(content, "stdin", specs)
         return _from_csv(content, "stdin", specs, drop)
@@ -54,20 +55,32 @@ def _read(text: str, specs: list[Spec], drop: Sequence[str]) -> list[Tensor] | d
     kind = path.suffix.lower()
     if kind in (".npy", ".npz"):
         return _from_numpy(path, specs)
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            "data.unreadable",
-            f"`{path}` is not text: byte {error.start} is not UTF-8",
-            hint="CSV, JSON, NPY and NPZ files are read, by their names' endings",
-        ) from error
+    content = _decode(path.read_bytes(), f"`{path}`")
     if kind == ".json" or (kind != ".csv" and content.lstrip()[:1] in ("{", "[")):
         return _from_json(content, f"`{path}`", specs)
     return _from_csv(content, f"`{path}`", specs, drop)
 
 
 # --- JSON ---
+
+
+def _read_stdin() -> str:
+    # The bytes: what a terminal's encoding makes of them does not matter to a pipe.
+    source = getattr(sys.stdin, "buffer", None)
+    return sys.stdin.read() if source is None else _decode(source.read(), "stdin")
+
+
+def _decode(content: bytes, source: str) -> str:
+    """UTF-8 with or without a mark, or GB 18030, which holds GBK: what tables are kept in."""
+    if b"\0" not in content:
+        for encoding in ("utf-8-sig", "gb18030"):
+            with contextlib.suppress(UnicodeDecodeError):
+                return content.decode(encoding)
+    raise InputError(
+        "data.unreadable",
+        f"{source} is not text: neither UTF-8 nor GB 18030",
+        hint="CSV, JSON, NPY and NPZ files are read, by their names' endings",
+    )
 
 
 def _from_json(text: str, where: str, specs: list[Spec]) -> list[Tensor] | dict[str, Any]:

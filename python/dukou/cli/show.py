@@ -17,19 +17,31 @@ _PROBABILITIES = ("prob", "score")
 def show_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Aligned columns; what looks like a number is set right."""
     lines = [list(header), *(list(row) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    widths = [max(_width(line[column]) for line in lines) for column in range(len(header))]
     right = [
         all(_is_figure(line[column]) for line in lines[1:]) and len(lines) > 1
         for column in range(len(header))
     ]
     shown = (
         "  ".join(
-            cell.rjust(width) if is_right else cell.ljust(width)
+            " " * (width - _width(cell)) + cell if is_right else cell + " " * (width - _width(cell))
             for cell, width, is_right in zip(line, widths, right, strict=True)
         ).rstrip()
         for line in lines
     )
     return "\n".join(shown)
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal: a Chinese character takes two."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
 
 
 def _is_figure(cell: str) -> bool:
@@ -130,3 +142,15 @@ def show_age(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
     return f"{max(0.0, seconds):.0f} s"
+
+
+def show_bytes(count: int) -> str:
+    """`512 B`, `3.4 kB`, `1.2 GB`: powers of a thousand, as disks are sold."""
+    if count < 1000:
+        return f"{count} B"
+    size = float(count)
+    for unit in ("kB", "MB", "GB"):
+        size /= 1000
+        if size < 999.5 or unit == "GB":
+            break
+    return f"{size:.3g} {unit}" if size < 999.5 else f"{size:.0f} {unit}"

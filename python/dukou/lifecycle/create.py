@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from importlib import resources
 from pathlib import Path
 
 from dukou.base.errors import InputError
-from dukou.base.ids import parse_model_name
+from dukou.base.ids import ModelName, parse_model_name
 from dukou.lifecycle.project import FILE_NAME
 
 _TRAINING = "train.py"
@@ -25,14 +26,13 @@ def create_project(
         force: overwrite the files of a project that is there.
 
     Raises:
-        InputError: `project.exists` where there is one and `force` is not set.
+        InputError: `project.exists` where there is one and `force` is not set; `config.invalid` where
+            no name is given and none can be made of the folder's.
     """
     folder = Path(folder)
     if (folder / FILE_NAME).exists() and not force:
         raise InputError("project.exists", f"`{folder / FILE_NAME}` is there already")
-    # A folder's name may be anything; a model's may not.
-    guess = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._") or "model"
-    model = parse_model_name(name or guess)
+    model = parse_model_name(name) if name else _name_of_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     templates = resources.files("dukou.lifecycle") / "templates"
     written = []
@@ -43,6 +43,25 @@ def create_project(
     if example == "digits":
         written.append(_write_digits(folder / "data" / "digits.csv"))
     return written
+
+
+def _name_of_folder(folder: Path) -> ModelName:
+    """The model's name, made of the folder's: spaces and signs become `-`.
+
+    A folder's name may be anything; a model's is part of addresses and metrics, and is ASCII. Where
+    that would drop letters (`数字`, `café`), the person is asked instead of being given a stump.
+    """
+    name = folder.resolve().name
+    guess = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")
+    if not guess or any(letter.isalnum() and not letter.isascii() for letter in name):
+        raise InputError(
+            "config.invalid",
+            f"no model's name can be made of the folder's, `{name}`: a name has letters a to z and "
+            "A to Z, digits, `.`, `_` and `-`",
+            hint=f"give one, the folder keeps its name: `dukou init {shlex.quote(str(folder))} "
+            "--name digits`",
+        )
+    return parse_model_name(guess)
 
 
 def _write_digits(path: Path) -> Path:

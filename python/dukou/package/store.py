@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,40 +142,81 @@ class Store:
                 self._collect(wait=False)
             raise
 
-    def collect(self) -> int:
+    def collect(self, keep: Iterable[str] = ()) -> int:
         """Takes away every blob that nothing in `index.json` leads to; returns the bytes freed.
 
         Waits until nobody publishes.
+
+        Args:
+            keep: digests of versions that are kept with all that they name, in the index or not.
         """
         if not self.path.is_dir():
             return 0
         with translate_errors(self.path):
-            return self._collect(wait=True)
+            return self._collect(wait=True, keep=keep)
+
+    def unneeded(self, keep: Iterable[str] = ()) -> list[Path]:
+        """What `collect` would take away now; touches nothing.
+
+        Raises:
+            DukouError: a manifest is damaged, so that nobody knows what is needed.
+        """
+        findings: list[DukouError] = []
+        roots = [*self.index(), *self._roots(keep)]
+        needed = set(self._walk(roots, findings, _leave_alone))
+        if findings:
+            raise findings[0]
+        folders = [folder for folder in (self._blobs, self._incoming) if folder.is_dir()]
+        return [p for f in folders for p in sorted(f.iterdir()) if f"sha256:{p.name}" not in needed]
 
     def verify_all(self) -> list[DukouError]:
         """Verifies every blob that `index.json` leads to; the errors found, none for a sound store."""
         findings: list[DukouError] = []
-        list(self._walk(self.index(), findings, read_leaves=True))
+        list(self._walk(self.index(), findings, lambda d: self.verify_blob(d.digest, d.size)))
         return findings
 
-    def _collect(self, *, wait: bool) -> int:
+    def check_presence(self, digests: Iterable[str]) -> list[DukouError]:
+        """Whether versions and their signatures are there, every blob in its size; reads manifests alone."""
+        findings: list[DukouError] = []
+        wanted = list(digests)
+        findings += [
+            StateError("package.incomplete", f"the store `{self.path}` has no version `{digest}`")
+            for digest in wanted
+            if not self.has_blob(digest)
+        ]
+        index, roots = self.index(), self._roots(wanted)
+        for digest in wanted:
+            try:
+                roots += self._referrers(index, digest)
+            except DukouError as error:
+                findings.append(error)
+        list(self._walk(roots, findings, lambda d: self._open(d.digest, d.size)))
+        return findings
+
+    def _collect(self, *, wait: bool, keep: Iterable[str] = ()) -> int:
         with hold_lock(self._publish_lock, shared=False, wait=wait) as alone:
             if not alone:
                 return 0
-            # A store with a damaged manifest does not say what it needs: then nothing is taken.
-            findings: list[DukouError] = []
-            needed = set(self._walk(self.index(), findings, read_leaves=False))
-            if findings:
-                raise findings[0]
             freed = 0
-            for path in (*self._blobs.iterdir(), *self._incoming.iterdir()):
-                if f"sha256:{path.name}" not in needed:
-                    freed += path.stat().st_size
-                    path.unlink()
+            # A store with a damaged manifest does not say what it needs: then nothing is taken.
+            for path in self.unneeded(keep):
+                freed += path.stat().st_size
+                path.unlink()
             return freed
 
+    def _roots(self, digests: Iterable[str]) -> list[Descriptor]:
+        """Descriptors of manifests that are known by their digests alone; those that are there."""
+        return [
+            Descriptor(MANIFEST_MEDIA_TYPE, Digest(digest), self.blob_path(digest).stat().st_size)
+            for digest in digests
+            if self.has_blob(digest)
+        ]
+
     def _walk(
-        self, roots: Sequence[Descriptor], findings: list[DukouError], *, read_leaves: bool
+        self,
+        roots: Sequence[Descriptor],
+        findings: list[DukouError],
+        look_at_leaf: Callable[[Descriptor], object],
     ) -> Iterator[Digest]:
         """Every digest that the roots lead to, once; what does not verify goes to `findings`."""
         seen: set[str] = set()
@@ -190,8 +231,8 @@ class Store:
                 if descriptor.media_type in (MANIFEST_MEDIA_TYPE, INDEX_MEDIA_TYPE):
                     document = self.read_manifest(descriptor)
                     waiting += Descriptor.all_from(document, f"manifest `{descriptor.digest}`")
-                elif read_leaves:
-                    self.verify_blob(descriptor.digest, descriptor.size)
+                else:
+                    look_at_leaf(descriptor)
             except DukouError as error:
                 findings.append(error)
 
@@ -287,6 +328,10 @@ class Publication:
             fsync_folder(store._blobs)
             write_whole(store.path / "index.json", [dump_canonical(_index(index))], store._incoming)
             fsync_folder(store.path)
+
+
+def _leave_alone(_leaf: Descriptor) -> None:
+    """For a walk that only asks what there is."""
 
 
 def _index(descriptors: Sequence[Descriptor]) -> dict[str, Any]:

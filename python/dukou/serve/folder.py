@@ -81,6 +81,16 @@ class ServerFolder:
         remove_tree(self.path)
 
 
+def runtime_path() -> Path:
+    """Where the folder of the servers of this user is, or would be; nothing is made or checked."""
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    folder = Path(base, "dukou") if base else _shared_folder()
+    # The longest id is a name of 40 characters and a process.
+    if len(os.fsencode(folder)) + 40 + len("-4194304/engine.sock") > _LONGEST_SOCKET_PATH:
+        return _shared_folder()
+    return folder
+
+
 def runtime_folder() -> Path:
     """The folder of the servers of this user, made and checked.
 
@@ -88,11 +98,7 @@ def runtime_folder() -> Path:
         TrustError: `access.foreign-folder`: somebody else owns it or may write to it.
         ResourceError: `store.not-writable`.
     """
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    folder = Path(base, "dukou") if base else _shared_folder()
-    # The longest id is a name of 40 characters and a process.
-    if len(os.fsencode(folder)) + 40 + len("-4194304/engine.sock") > _LONGEST_SOCKET_PATH:
-        folder = _shared_folder()
+    folder = runtime_path()
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
@@ -141,6 +147,21 @@ def running_servers() -> Iterator[tuple[ServerFolder, dict[str, Any]]]:
         yield folder, document
 
 
+def look_at_servers() -> Iterator[tuple[ServerFolder, dict[str, Any], bool]]:
+    """Every server's folder with its document and whether the server lives; nothing is taken away.
+
+    A folder that is being made at this moment counts as living.
+    """
+    try:
+        paths = sorted(runtime_path().iterdir())
+    except OSError:
+        return
+    for path in paths:
+        folder = ServerFolder(path)
+        lives = folder.is_alive() or _is_being_made(folder)
+        yield folder, folder.read(folder.document) or {}, lives
+
+
 def find_server(model: str) -> str:
     """The address of the server of this user that serves the model; of the newest, where several do.
 
@@ -170,11 +191,20 @@ def find_server(model: str) -> str:
     )
 
 
-def _sweep(folder: ServerFolder) -> None:
+def is_process_of(server_id: str) -> bool:
+    """Whether there is a process of the number that a server's id ends with."""
+    process = server_id.rpartition("-")[2]
+    return process.isdigit() and Path("/proc", process).exists()
+
+
+def _is_being_made(folder: ServerFolder) -> bool:
     # A folder without its lock may be one that is being made at this moment: it is taken away only
-    # where its process, which its name ends with, does not exist.
-    process = folder.id.rpartition("-")[2]
-    if process.isdigit() and not folder.lock.exists() and Path("/proc", process).exists():
+    # where its process does not exist.
+    return not folder.lock.exists() and is_process_of(folder.id)
+
+
+def _sweep(folder: ServerFolder) -> None:
+    if _is_being_made(folder):
         return
     document = folder.read(folder.document) or {}
     if isinstance(document.get("state_dir"), str):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dukou.cli.show import show_age, show_answers, show_duration, show_table
+from dukou.cli.show import show_age, show_answers, show_bytes, show_duration, show_table
 
 ANSWER = [
     {
@@ -81,3 +81,24 @@ def test_ages() -> None:
         "3 h",
         "2 d",
     ]
+
+
+def test_chinese_cells_take_two_columns() -> None:
+    lines = show_table(["label", "n"], [["山鸢尾", "1"], ["ab", "12"]]).splitlines()
+    assert lines == ["label    n", "山鸢尾   1", "ab      12"]
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (999_900, "1 MB"),
+        (3_400_000, "3.4 MB"),
+        (1_230_000_000, "1.23 GB"),
+        (4_000_000_000_000, "4000 GB"),
+    ],
+)
+def test_sizes(count: int, shown: str) -> None:
+    assert show_bytes(count) == shown

@@ -23,9 +23,16 @@ def test_a_new_project_is_valid_and_named_after_its_folder(project: Path) -> Non
     assert read.path(read.data.path).read_text().count("\n") == 1798
 
 
-def test_a_folder_of_any_name_gives_a_valid_model_name(tmp_path: Path) -> None:
-    create_project(tmp_path / "我的 model")
-    assert 'name = "model"' in (tmp_path / "我的 model" / "dukou.toml").read_text(encoding="utf-8")
+def test_a_folders_name_becomes_the_models_where_no_letter_is_lost(tmp_path: Path) -> None:
+    create_project(tmp_path / "my model (2)")
+    text = (tmp_path / "my model (2)" / "dukou.toml").read_text(encoding="utf-8")
+    assert 'name = "my-model-2"' in text
+    for name in ("我的 model", "...", "数字"):
+        with pytest.raises(InputError, match="no model's name can be made") as caught:
+            create_project(tmp_path / name)
+        assert caught.value.code == "config.invalid"
+        assert "--name" in caught.value.hint
+    create_project(tmp_path / "我的 model", name="mine")
 
 
 def test_a_project_is_not_overwritten_unasked(project: Path) -> None:
