@@ -12,6 +12,8 @@ The folders below stand in the order of a model's life; a test compares this lis
     registry   names, versions, aliases, deployments, an audit chain
     deploy     a deployment becomes a ServingTable
     serve      the supervisor and the engine process
+    monitor    captured requests, drift, quality, logs
+    rollout    from facts to a decision: the next step, hold, or roll back
     control    the loop that holds the engine at the desired table
     lifecycle  the project file and its runner: the only place that knows the whole order
     cli        one file a noun: parse, call, show

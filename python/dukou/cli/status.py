@@ -40,10 +40,11 @@ def _look_at(folder: Any, document: dict[str, Any]) -> dict[str, Any]:
     from dukou.base.errors import DukouError
     from dukou.serve.local_api import LocalApi
 
-    server = {**document, "state": None, "problem": None, "trouble": None}
+    server = {**document, "state": None, "problem": None, "trouble": None, "rollouts": []}
     control = folder.read(folder.control)
     if control is not None:
         server["trouble"] = control.get("trouble")
+        server["rollouts"] = control.get("rollouts", [])
     try:
         server["state"] = LocalApi(folder.socket, timeout_s=2.0).state()
     except DukouError as error:
@@ -74,6 +75,12 @@ def _show(server: dict[str, Any]) -> str:
         lines += ["  " + line for line in _show_arms(state).splitlines()]
         if state.get("table_unsaved"):
             lines.append(f"  the table is not kept on disk: {state['table_unsaved']}")
+    for rollout in server["rollouts"]:
+        reason = f": {rollout['reason']}" if rollout["reason"] else ""
+        lines.append(
+            f"  rollout of {rollout['model']}:{rollout['challenger']} against "
+            f"{rollout['model']}:{rollout['champion']} at {rollout['share']:g} %{reason}"
+        )
     if server["trouble"] is not None:
         trouble = server["trouble"]
         since = show_age(time.time() - trouble["since"])

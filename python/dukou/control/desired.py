@@ -9,6 +9,7 @@ from typing import Any
 from dukou.base.documents import parse_document
 from dukou.base.errors import DukouError
 from dukou.base.ids import ModelName
+from dukou.control.split import follows_champion, split_for_rollout
 from dukou.deploy.compile import Surroundings, compile_deployment, deployment_of_reference
 from dukou.deploy.document import Deployment
 from dukou.deploy.table import ServingTable
@@ -62,8 +63,11 @@ class DesiredState:
                 for entry in self._document["files"]
             ],
         )
+        deployments = [
+            self._deployment(e["name"], e["reference"]) for e in self._document["references"]
+        ]
         return compile_deployment(
-            [self._deployment(e["name"], e["reference"]) for e in self._document["references"]],
+            [self._with_rollouts(deployment) for deployment in deployments],
             resolve=self._registry.resolve,
             labels=self._labels_of,
             surroundings=surroundings,
@@ -100,6 +104,26 @@ class DesiredState:
         # Asked first by itself: the person who typed it wants to hear of a model, not of a document.
         self._registry.resolve(reference)
         return deployment_of_reference(name, reference)
+
+    def rollout_names(self) -> dict[str, str]:
+        """The models whose rollouts this server follows: name in the registry → name in the table."""
+        names: dict[str, str] = {}
+        for entry in self._document["references"]:
+            try:
+                deployment = self._deployment(entry["name"], entry["reference"])
+            except DukouError:
+                continue  # what cannot be served is said where it is to be served
+            names |= {m.line: m.name for m in deployment.models if follows_champion(m)}
+        return names
+
+    def _with_rollouts(self, deployment: Deployment) -> Deployment:
+        models = []
+        for model in deployment.models:
+            rollout = self._registry.rollouts.running(model.line)
+            if rollout is not None and follows_champion(model):
+                model = split_for_rollout(model, rollout)
+            models.append(model)
+        return deployment.model_copy(update={"models": models})
 
     def _labels_of(self, digest: str) -> tuple[str, ...]:
         if digest not in self._labels:
