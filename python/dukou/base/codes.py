@@ -130,7 +130,7 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "monitor.bad-webhook": (
         "input",
-        "Write the whole address: `webhook = \"https://host/path\"`.",
+        'Write the whole address: `webhook = "https://host/path"`.',
     ),
     "monitor.webhook-failed": (
         "remote",

@@ -46,6 +46,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             "dukou.cli.labels", "join the truth to requests that were answered before"
         ),
         "drift": Command("dukou.cli.drift", "whether requests look like what was trained on"),
+        "logs": Command("dukou.cli.logs", "what stands out in the logs, and what to do about it"),
         "retrain": Command(
             "dukou.cli.retrain", "train again on what came since, through the gates"
         ),

@@ -45,6 +45,7 @@ def _look_at(folder: Any, document: dict[str, Any]) -> dict[str, Any]:
     if control is not None:
         server["trouble"] = control.get("trouble")
         server["rollouts"] = control.get("rollouts", [])
+    server["monitor"] = (folder.read(folder.monitor) or {}).get("models", {})
     try:
         server["state"] = LocalApi(folder.socket, timeout_s=2.0).state()
     except DukouError as error:
@@ -85,8 +86,36 @@ def _show(server: dict[str, Any]) -> str:
         trouble = server["trouble"]
         since = show_age(time.time() - trouble["since"])
         lines.append(f"  kept as it is, for {since}: {trouble['message']} [{trouble['code']}]")
+    lines += [
+        f"  {line}"
+        for model, found in server["monitor"].items()
+        for line in _show_monitor(model, found)
+    ]
     lines.append(f"  log {server['log']}")
     return "\n".join(lines)
+
+
+def _show_monitor(model: str, found: dict[str, Any]) -> list[str]:
+    """The last window of drift, and of quality."""
+    lines = []
+    if "quality" in found:
+        quality = found["quality"]
+        metrics = ", ".join(
+            f"{name.removesuffix('_macro')} {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]"
+            for name, m in quality["metrics"].items()
+        )
+        lines.append(
+            f"quality of {model}: {metrics} on the newest {quality['rows']} labelled rows "
+            f"({quality['labels']} labels in all)"
+        )
+    if "drift" in found:
+        drift = found["drift"]
+        state = "ALARM, " if drift["alarm"] else ""
+        lines.append(
+            f"drift of {model}:{drift['version']}: {state}{drift['moved']} of {drift['tested']} "
+            f"features moved in {drift['rows']} rows; `dukou drift {model}` says which"
+        )
+    return lines
 
 
 def _show_process(name: str, process: dict[str, Any]) -> str:

@@ -100,6 +100,11 @@ class ControlLoop:
         self._failures = 0
         self._said: str | None = None
 
+    @property
+    def served(self) -> dict[str, Any] | None:
+        """The table that is served, as far as is known."""
+        return self._served
+
     def step(self) -> None:
         """Does what is due. Raises only what is our own mistake."""
         now = self._clock()

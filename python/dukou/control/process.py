@@ -17,6 +17,8 @@ from typing import Any
 from dukou.base.errors import DukouError
 from dukou.control.desired import DesiredState
 from dukou.control.loop import ControlLoop, Counter
+from dukou.control.rollouts import RolloutKeeper
+from dukou.control.watching import Watching
 from dukou.registry.registry import Registry
 from dukou.serve.folder import ServerFolder
 from dukou.serve.local_api import LocalApi
@@ -43,17 +45,34 @@ def main(words: Sequence[str]) -> int:
     try:
         with Registry.open(Path(_read(folder)["home"])) as registry:
             voice = _Voice(folder, DesiredState(_read(folder), registry))
+            keeper = RolloutKeeper(
+                registry,
+                LocalApi(folder.socket),
+                voice.desired.rollout_names,
+                holder=folder.id,
+                say=voice.say_rollout,
+            )
+
+            def tell_trouble(error: DukouError) -> None:
+                voice.say_trouble(error)
+                keeper.note_trouble(error)
+
             loop = ControlLoop(
                 voice.desired,
                 LocalApi(folder.socket),
                 Counter(Path(_read(folder)["state_dir"]) / "sequence"),
                 on_applied=voice.say_applied,
-                on_trouble=voice.say_trouble,
+                on_trouble=tell_trouble,
             )
+            watching = Watching(folder.path)
             # What was imported stays for good: the collector need not walk it again.
             gc.freeze()
             while True:
                 loop.step()
+                if voice.applied:
+                    keeper.step()
+                    watching.keep(loop.served)
+                    voice.show_rollouts(keeper.describe())
                 pause = _POLL_S if voice.applied else _POLL_UNTIL_FIRST_S
                 if select.select(waited, [], [], pause)[0]:
                     return 0
@@ -86,6 +105,7 @@ class _Voice:
             "revision": None,
             "models": [],
             "trouble": None,
+            "rollouts": [],
         }
 
     def say_applied(self, table: dict[str, Any]) -> None:
@@ -111,6 +131,17 @@ class _Voice:
             event["golden"] = self._golden(table)
         self.applied = True
         _emit(event)
+
+    def show_rollouts(self, rollouts: list[dict[str, Any]]) -> None:
+        """What `dukou status` says of them."""
+        if rollouts != self._document["rollouts"]:
+            self._document["rollouts"] = rollouts
+            self._write()
+
+    def say_rollout(self, text: str) -> None:
+        """A decision, for whoever watches the server."""
+        print(f"rollout: {text}", file=sys.stderr, flush=True)
+        _emit({"event": "rollout", "message": text})
 
     def say_trouble(self, error: DukouError) -> None:
         event = _trouble(error)

@@ -17,7 +17,6 @@ from dukou.deploy import defaults
 from dukou.deploy.document import Arm, DeployedModel, Deployment
 from dukou.deploy.table import ServingTable
 
-
 _MILLION = 1_000_000
 
 

@@ -102,6 +102,28 @@ class Capture(_Section):
     buffer_bytes: Annotated[int, Field(ge=1)] = defaults.CAPTURE_BYTES
 
 
+class Monitor(_Section):
+    """What is looked for in the requests that `capture` keeps.
+
+    Attributes:
+        window_rows: rows that are looked at together.
+        alarms: so many false ones there may be,
+        within: in so much time: `30d`.
+        max_bytes: of captures on disk; the oldest go first.
+        keep: how long a capture stays: `30d`; for ever where absent.
+        webhook: an http or https address that is told of alarms.
+        drift: whether drift is looked for.
+    """
+
+    window_rows: Annotated[int, Field(ge=20)] = 500
+    alarms: Annotated[float, Field(gt=0)] = 1.0
+    within: str = "30d"
+    max_bytes: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
+    keep: str | None = None
+    webhook: str | None = None
+    drift: bool = True
+
+
 class DeployedModel(_Section):
     """A served model.
 
@@ -112,6 +134,7 @@ class DeployedModel(_Section):
         golden: what a version that does not reproduce its golden samples does to the table.
         shadow: a version that answers some requests too, unseen.
         capture: which requests are kept for the monitor; none where absent.
+        monitor: what is looked for in them.
     """
 
     name: Name
@@ -123,6 +146,7 @@ class DeployedModel(_Section):
     golden: Literal["require", "alarm", "off"] = "require"
     shadow: Shadow | None = None
     capture: Capture | None = None
+    monitor: Monitor = Monitor()
 
     @property
     def line(self) -> str:

@@ -138,6 +138,19 @@ def parse_csv(content: bytes, source: str) -> dict[str, Array]:
     Raises:
         InputError: `data.unreadable`, naming the row (1 is the header) and what is wrong with it.
     """
+    header, rows = read_cells(content, source)
+    cells_by_column = list(zip(*(cells for _, cells in rows), strict=True))
+    if not cells_by_column:
+        cells_by_column = [()] * len(header)
+    return {name: _parse_column(c) for name, c in zip(header, cells_by_column, strict=True)}
+
+
+def read_cells(content: bytes, source: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """A CSV as text: the header, and each row's number in the file (1 is the header) with its cells.
+
+    Raises:
+        InputError: `data.empty`, `data.unreadable`.
+    """
     text = _decode(content, source)
     rows = _read_rows(text, source)
     if not rows:
@@ -155,10 +168,7 @@ def parse_csv(content: bytes, source: str) -> dict[str, Array]:
                 "data.unreadable",
                 f"`{source}` row {number} has {len(cells)} cells, the header has {len(header)}",
             )
-    cells_by_column = list(zip(*(cells for _, cells in rows[1:]), strict=True))
-    if not cells_by_column:
-        cells_by_column = [()] * len(header)
-    return {name: _parse_column(c) for name, c in zip(header, cells_by_column, strict=True)}
+    return header, rows[1:]
 
 
 def _decode(content: bytes, source: str) -> str:

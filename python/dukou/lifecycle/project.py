@@ -10,11 +10,14 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from dukou.base.documents import load_toml, parse_document
+from dukou.base.durations import parse_duration
 from dukou.base.errors import InputError
 from dukou.base.ids import parse_model_name
+from dukou.registry.entries import CHAMPION
+from dukou.rollout.policy import Policy
 
 FILE_NAME = "dukou.toml"
 
@@ -46,6 +49,8 @@ class DataSection(_Section):
 
     path: str
     target: str
+    held_out: str | None = None
+    reference: str | None = None
     drop: list[str] = Field(default_factory=list)
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     seed: int = 0
@@ -80,10 +85,100 @@ class OptimizeSection(_Section):
     accuracy_budget: Annotated[float, Field(ge=0, lt=1)] = 0.01
 
 
+class RetrainSection(_Section):
+    """`[retrain]`: when the training command runs again, and on which rows."""
+
+    on_drift: bool = True
+    every: str | None = None
+    min_labels: Annotated[int, Field(ge=1)] = 200
+    recent_rows: Annotated[int, Field(ge=1)] = 5000
+    original_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
+class MonitorSection(_Section):
+    """`[monitor]`: whether requests are kept and looked at; off unless asked for."""
+
+    capture: bool = False
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    window_rows: Annotated[int, Field(ge=20)] = 500
+    drift: bool = True
+    alarms: Annotated[float, Field(gt=0)] = 1.0
+    within: str = "30d"
+    max_bytes: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
+    keep: str | None = None
+    webhook: str | None = None
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> MonitorSection:
+        from dukou.monitor.alerts import check_webhook
+
+        try:
+            parse_duration(self.within, key="monitor.within")
+            if self.keep is not None:
+                parse_duration(self.keep, key="monitor.keep")
+            if self.webhook is not None:
+                check_webhook(self.webhook)
+        except InputError as error:
+            raise ValueError(error.message) from None
+        return self
+
+
+class CanarySection(_Section):
+    """`[deploy.canary]`: what a rollout may do; what is not said is as `dukou.rollout.policy` has it."""
+
+    steps: list[float] | None = None
+    min_seconds: int | None = None
+    min_requests: int | None = None
+    error_ratio: float | None = None
+    error_slack: float | None = None
+    slow_ratio: float | None = None
+    slow_slack: float | None = None
+    slo_ms: float | None = None
+    max_disagreement: float | Literal["none"] | None = None
+    shadow_share: float | None = None
+    alpha: float | None = None
+    deadline: str | None = None
+    on_deadline: Literal["rollback", "promote", "hold"] | None = None
+
+    @model_validator(mode="after")
+    def _makes_a_policy(self) -> CanarySection:
+        try:
+            self.policy()
+        except InputError as error:
+            raise ValueError(error.message) from None
+        return self
+
+    def policy(self) -> Policy:
+        """The rules that this makes.
+
+        Raises:
+            InputError: `deploy.invalid`, `project.invalid`: they make no rollout.
+        """
+        said = {key: value for key, value in self.model_dump().items() if value is not None}
+        if "steps" in said:
+            said["steps"] = tuple(said["steps"])
+        if said.get("max_disagreement") == "none":
+            said["max_disagreement"] = None
+        if "deadline" in said:
+            limit = parse_duration(said.pop("deadline"), key="deploy.canary.deadline")
+            said["deadline_s"] = limit.total_seconds()
+        return Policy(**said)
+
+
 class DeploySection(_Section):
-    """`[deploy]`: which alias moves to the new version."""
+    """`[deploy]`: how the new version is put in the place of the champion."""
 
     alias: str = "champion"
+    strategy: Literal["immediate", "canary"] = "immediate"
+    canary: CanarySection = CanarySection()
+
+    @model_validator(mode="after")
+    def _canary_is_for_the_champion(self) -> DeploySection:
+        if self.strategy == "canary" and self.alias != CHAMPION:
+            raise ValueError(
+                f"a canary ends with the alias `{CHAMPION}`, and `alias` is `{self.alias}`"
+            )
+        return self
 
 
 class Project(_Section):
@@ -96,6 +191,8 @@ class Project(_Section):
     evaluate: EvaluateSection = EvaluateSection()
     optimize: OptimizeSection = OptimizeSection()
     deploy: DeploySection = DeploySection()
+    monitor: MonitorSection = MonitorSection()
+    retrain: RetrainSection = RetrainSection()
     folder: Annotated[Path, Field(exclude=True)] = Path()
 
     def path(self, relative: str) -> Path:
@@ -121,6 +218,11 @@ def load_project(folder: Path | str = ".") -> Project:
     project = parse_document(Project, data, code="project.invalid", source=f"`{path}`")
     for key, text in (
         ("data.path", project.data.path),
+        *(
+            (f"data.{name}", path)
+            for name in ("held_out", "reference")
+            if (path := getattr(project.data, name)) is not None
+        ),
         *(("train.files", f) for f in project.train.files),
     ):
         if not project.path(text).exists():

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,8 @@ from dukou import __version__
 from dukou.base.errors import DukouError, InputError
 from dukou.base.lazy import resolve
 from dukou.lifecycle import STAGES
+from dukou.lifecycle.cache import use_cache
+from dukou.lifecycle.champion import Champion
 from dukou.lifecycle.project import Project
 from dukou.lifecycle.stage import Line, Stage, StageResult
 
@@ -57,6 +59,8 @@ def ship(
     *,
     until: str | None = None,
     fresh: bool = False,
+    champion: Champion | None = None,
+    notes: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = lambda _text: None,
 ) -> Shipment:
     """Runs the line of `project`.
@@ -66,6 +70,9 @@ def ship(
         home: DUKOU_HOME: the cache, the store, the registry and the run records lie there.
         until: the last stage to run; all where None.
         fresh: take nothing from the cache.
+        champion: the version that serves now: the training may start from it, and the evaluation
+            compares with it.
+        notes: why a retraining runs and what led to it; the record and the report carry them.
         say: shows a line of progress.
 
     Raises:
@@ -78,21 +85,22 @@ def ship(
             f"`{until}` is not a stage",
             hint=f"the stages are {', '.join(STAGES)}",
         )
-    line = Line(project, home, say=say)
+    line = Line(project, home, champion=champion, say=say)
     record = _open_record(home, project.model.name)
     keys: dict[str, str] = {}
     failure: DukouError | None = None
     try:
-        for name, reference in STAGES.items():
-            stage = cast("Stage", resolve(reference)())
-            line.results[name] = _run_stage(stage, line, keys, fresh=fresh)
-            if name == until:
-                break
+        with use_cache(home):
+            for name, reference in STAGES.items():
+                stage = cast("Stage", resolve(reference)())
+                line.results[name] = _run_stage(stage, line, keys, fresh=fresh)
+                if name == until:
+                    break
     except DukouError as error:
         failure = error
         raise
     finally:
-        _write_record(record, line, keys, failure)
+        _write_record(record, line, keys, failure, notes)
     published = line.results.get("publish")
     return Shipment(
         record,
@@ -140,7 +148,11 @@ def _open_record(home: Path, model: str) -> Path:
 
 
 def _write_record(
-    record: Path, line: Line, keys: dict[str, str], failure: DukouError | None
+    record: Path,
+    line: Line,
+    keys: dict[str, str],
+    failure: DukouError | None,
+    notes: Mapping[str, Any] | None,
 ) -> None:
     from dukou.lifecycle.report import write_report
 
@@ -158,6 +170,7 @@ def _write_record(
             }
             for name, result in line.results.items()
         },
+        "retraining": None if notes is None else dict(notes),
         "failure": failure and {"code": failure.code, "message": failure.message},
     }
     (record / "run.json").write_text(json.dumps(document, indent=1), encoding="utf-8")

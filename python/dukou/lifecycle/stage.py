@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from dukou.lifecycle.champion import Champion
 from dukou.lifecycle.project import Project
 
 
@@ -41,12 +42,15 @@ class Line:
     Attributes:
         project: the project.
         home: DUKOU_HOME.
+        champion: the version that serves now: what a new one is compared with; None where there is
+            none, or where nobody asked.
         results: of the stages that have run, by name.
         say: shows one line of progress to the person who waits.
     """
 
     project: Project
     home: Path
+    champion: Champion | None = None
     results: dict[str, StageResult] = field(default_factory=dict)
     say: Callable[[str], None] = lambda _text: None
 

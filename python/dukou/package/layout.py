@@ -24,12 +24,14 @@ CONFIG_TYPE = "application/vnd.cncf.model.config.v1+json"
 WEIGHT_TYPE = "application/vnd.cncf.model.weight.v1.raw"
 GRAPH_TYPE = "application/vnd.dukou.model.graph.v1+onnx"
 GOLDEN_TYPE = "application/vnd.dukou.model.golden.v1+json"
+PROFILE_TYPE = "application/vnd.dukou.model.profile.v1+json"
 CARD_TYPE = "application/vnd.dukou.model.card.v1+json"
 BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 
 FILE_PATH = "org.cncf.model.filepath"
 GRAPH_FILE, GOLDEN_FILE, CARD_FILE = "graph.onnx", "golden.json", "card.json"
+PROFILE_FILE = "profile.json"
 FORMAT = 1
 
 # A plain name inside the version's folder: no separator, not hidden.

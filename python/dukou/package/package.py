@@ -23,6 +23,8 @@ from dukou.package.layout import (
     GOLDEN_TYPE,
     GRAPH_FILE,
     GRAPH_TYPE,
+    PROFILE_FILE,
+    PROFILE_TYPE,
     WEIGHT_TYPE,
     make_card,
     make_config,
@@ -60,6 +62,7 @@ def package_model(
     name: str,
     signer: SigningKey | None,
     evaluation: Mapping[str, Any] | None = None,
+    profile: Mapping[str, Any] | None = None,
 ) -> PackagedVersion:
     """Publishes the model as an immutable version of the model line `name`.
 
@@ -73,6 +76,7 @@ def package_model(
         signer: whose signature it carries; None leaves it unsigned, and such a version is refused
             wherever a signature is required.
         evaluation: what `evaluate` found, kept beside the card; no timestamps, or the digest moves.
+        profile: of the rows that it was trained on, to know drift by (`dukou.monitor.profile`).
 
     Raises:
         InputError: `config.invalid` (the name), `formats.*` (the graph or its weights).
@@ -88,6 +92,9 @@ def package_model(
         if model.golden is not None:
             golden = model.golden.to_json(model.signature)
             layers.append(_write_file(publication, GOLDEN_TYPE, GOLDEN_FILE, golden))
+        if profile is not None:
+            content = dump_canonical(profile)
+            layers.append(_write_file(publication, PROFILE_TYPE, PROFILE_FILE, content))
         card = dump_canonical(make_card(model, evaluation))
         layers.append(_write_file(publication, CARD_TYPE, CARD_FILE, card))
         config = publication.write_document(CONFIG_TYPE, make_config(model, name, layers))

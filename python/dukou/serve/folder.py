@@ -4,6 +4,7 @@
     RUNTIME/<id>/server.json   what `dukou status` and `dukou predict` need to know
     RUNTIME/<id>/engine.sock   the engine's local API
     RUNTIME/<id>/control.json  what control holds the engine at, and what troubles it
+    RUNTIME/<id>/monitor.json  what the monitor found last, where requests are captured
     HOME/servers/<id>/         the engine's state directory: the last good table
 
 RUNTIME is `$XDG_RUNTIME_DIR/dukou` or `/tmp/dukou-<uid>`: a socket's path has room for 107 bytes.
@@ -34,6 +35,7 @@ class ServerFolder:
         self.document = path / "server.json"
         self.socket = path / "engine.sock"
         self.control = path / "control.json"
+        self.monitor = path / "monitor.json"
         self.desired = path / "desired.json"
 
     @property

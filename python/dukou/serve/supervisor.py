@@ -189,6 +189,8 @@ class Supervisor:
                 if self._ready:
                     self._say(f"serving {event.get('summary')}")
                 self._become_ready({**self.order.golden, **(event.get("golden") or {})})
+            case "rollout":
+                self._say(f"rollout: {event.get('message')}")
             case "trouble":
                 error = refusal(event)
                 if not self._ready:

@@ -9,6 +9,7 @@ from typing import Any
 
 from dukou.lifecycle import STAGES
 from dukou.lifecycle.report import plots
+from dukou.lifecycle.report.stream import draw_stream
 
 
 def write_report(document: Mapping[str, Any], path: Path) -> None:
@@ -24,7 +25,7 @@ def write_report(document: Mapping[str, Any], path: Path) -> None:
     facts = {name: stage["facts"] for name, stage in document["stages"].items()}
     reached = {name: facts.get(name) for name in STAGES}
     page = environment.from_string(template.read_text(encoding="utf-8")).render(
-        run=document, facts=reached, plots=_draw(facts)
+        run=document, facts=reached, plots={**_draw(facts), "stream": _draw_retraining(document)}
     )
     path.write_text(page, encoding="utf-8")
 
@@ -45,6 +46,11 @@ def _draw(facts: Mapping[str, Any]) -> dict[str, str]:
             facts["optimize"]["candidates"], facts["optimize"]["chosen"]
         )
     return drawn
+
+
+def _draw_retraining(run: Mapping[str, Any]) -> str:
+    stream = (run.get("retraining") or {}).get("stream")
+    return draw_stream(stream) if stream else ""
 
 
 def _bytes(count: int) -> str:

@@ -88,6 +88,34 @@ def draw_variants(candidates: Sequence[Mapping[str, Any]], chosen: str) -> str:
     return _svg(figure)
 
 
+def draw_lines(
+    x: Sequence[float],
+    lines: Mapping[str, Sequence[float]],
+    *,
+    names: tuple[str, str],
+    marks: Mapping[float, str],
+) -> str:
+    """Lines over a common axis.
+
+    Args:
+        x: places on it.
+        lines: what each is called → its values.
+        names: of the two axes.
+        marks: place → what happened there.
+    """
+    figure = _figure(7.6, 3.0)
+    axes = figure.add_subplot()
+    for (name, values), color in zip(lines.items(), (_BLUE, _ORANGE, _GREY), strict=False):
+        axes.plot(x, values, color=color, label=name)
+    for place, name in marks.items():
+        axes.axvline(place, color=_GREY, linewidth=0.8, linestyle=":")
+        axes.annotate(name, (place, 0.02), xycoords=("data", "axes fraction"), size=7, rotation=90)
+    axes.set_xlabel(names[0])
+    axes.set_ylabel(names[1])
+    axes.legend(loc="lower left", fontsize=8)
+    return _svg(figure)
+
+
 def draw_balance(counts: Mapping[str, int]) -> str:
     """Rows of each class."""
     figure = _figure(5.2, 2.2)

@@ -30,9 +30,11 @@ class DataStage:
     cached = True
 
     def depends(self, line: Line) -> Mapping[str, Any]:
-        """The file and all of `[data]`."""
+        """The files and all of `[data]`, but for where the files lie."""
         data = line.project.data
-        return {"file": digest_of([line.project.path(data.path)]), "rules": data.model_dump()}
+        files = [f for f in (data.path, data.held_out) if f is not None]
+        rules = data.model_dump(exclude={"path", "held_out", "reference"})
+        return {"files": [digest_of([line.project.path(file)]) for file in files], "rules": rules}
 
     def run(self, line: Line, into: Path) -> Mapping[str, Any]:
         """Raises InputError `data.*` with the rows, where the data is not what it should be."""
@@ -48,17 +50,20 @@ class DataStage:
                 "data.quality",
                 f"`{path}` has {table.rows} rows, `data.min_rows` is {data.min_rows}",
             )
-        learn, judge = split_rows(table, data.target, data.test_fraction, data.seed)
         rules = DataRules(
             max_missing=data.max_missing, max_duplicates=data.max_duplicates, ranges=data.ranges
         )
-        train, test = table.take(learn), table.take(judge)
+        if data.held_out is not None:
+            train, test = table, load_table(line.project.path(data.held_out))
+        else:
+            learn, judge = split_rows(table, data.target, data.test_fraction, data.seed)
+            train, test = table.take(learn), table.take(judge)
         report = check_data(train, test, target=data.target, rules=rules)
         report.require()
         for file, rows in ((TRAIN, train), (TEST, test)):
             write_csv(rows, into / file, drop=data.drop)
         return {
-            "rows": table.rows,
+            "rows": train.rows + test.rows,
             "train_rows": train.rows,
             "test_rows": test.rows,
             "features": [n for n in table.columns if n != data.target and n not in data.drop],

@@ -19,13 +19,17 @@ class EvaluateStage:
 
     name = "evaluate"
     needs = ("data", "convert")
-    revision = 1
+    revision = 2
     cached = True
 
     def depends(self, line: Line) -> Mapping[str, Any]:
-        """The bootstrap's size and seed."""
+        """The bootstrap's size and seed, and the version to compare with."""
         evaluate = line.project.evaluate
-        return {"bootstrap": evaluate.bootstrap, "seed": evaluate.seed}
+        return {
+            "bootstrap": evaluate.bootstrap,
+            "seed": evaluate.seed,
+            "champion": line.champion and line.champion.digest,
+        }
 
     def run(self, line: Line, into: Path) -> Mapping[str, Any]:  # noqa: ARG002 (facts are all it leaves)
         """Raises InputError `data.mismatch`, where the rows do not fit the model."""
@@ -36,6 +40,7 @@ class EvaluateStage:
             load_converted(line),
             load_held_out(line),
             task=line.project.model.task,
+            champion=line.champion.model if line.champion else None,
             resamples=evaluate.bootstrap,
             seed=evaluate.seed,
         )

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dukou.lifecycle.keep import load_model
 from dukou.lifecycle.stage import Line
+from dukou.lifecycle.stages.data import TRAIN
+from dukou.lifecycle.stages.evaluate import load_held_out
+
+if TYPE_CHECKING:
+    from dukou.model.model import Model
 
 
 class PackageStage:
     """Writes into `HOME/store`. Never taken from the cache: a store may have lost what a cache remembers."""
 
     name = "package"
-    needs = ("convert", "gates", "optimize")
-    revision = 1
+    needs = ("data", "convert", "gates", "optimize")
+    revision = 2
     cached = False
 
     def depends(self, line: Line) -> Mapping[str, Any]:  # noqa: ARG002 (the contract's)
@@ -40,6 +45,7 @@ class PackageStage:
             name=line.project.model.name,
             signer=signer,
             evaluation=evaluation,
+            profile=_profile(line, model),
         )
         return {
             "digest": packaged.digest,
@@ -55,3 +61,20 @@ class PackageStage:
             f"{facts['digest'][:19]}…, {facts['size_bytes']:,} bytes ({facts['new_bytes']:,} new), "
             f"signed by {facts['key'][:12]}…"
         )
+
+
+def _profile(line: Line, model: Model) -> dict[str, Any]:
+    """What the training rows (or `data.reference`) looked like, and what the model says of the held-out ones."""
+    from dukou.evaluate.data import load_table
+    from dukou.evaluate.predict import predict_classes
+    from dukou.monitor.profile import make_profile
+
+    target = line.project.data.target
+    said = line.project.data.reference
+    rows = line.project.path(said) if said else line.folder("data") / TRAIN
+    learned = load_table(rows).split_target(target)
+    predicted = None
+    if line.project.model.task == "classification":
+        held_out = load_held_out(line).features
+        predicted = predict_classes(model, held_out).names().tolist()
+    return make_profile(model.signature, dict(learned.features), predicted)

@@ -16,16 +16,17 @@ class TrainStage:
 
     name = "train"
     needs = ("data",)
-    revision = 1
+    revision = 2
     cached = True
 
     def depends(self, line: Line) -> Mapping[str, Any]:
-        """The command, the files that it names, the seed."""
+        """The command, the files that it names, the seed, the version that it may start from."""
         train = line.project.train
         return {
             "command": train.command,
             "files": digest_of(line.project.path(f) for f in train.files),
             "seed": train.seed,
+            "champion": line.champion and line.champion.digest,
         }
 
     def run(self, line: Line, into: Path) -> Mapping[str, Any]:
@@ -35,6 +36,7 @@ class TrainStage:
             data=line.folder("data") / "train.csv",
             output=into,
             seed=line.project.train.seed,
+            champion=line.champion.warm_start if line.champion else None,
         )
         return {
             "model": model.name,
@@ -42,6 +44,7 @@ class TrainStage:
             "bytes": model.stat().st_size,
             "command": line.project.train.command,
             "seed": line.project.train.seed,
+            "champion": line.champion and line.champion.version,
         }
 
     def summary(self, facts: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """Trains a small neural network on the rows that dukou gives it.
 
 The contract: read $DUKOU_DATA, learn the column $DUKOU_TARGET, take all chance from $DUKOU_SEED, leave
-one file `model.*` in $DUKOU_OUTPUT. Any framework will do; this one uses scikit-learn.
+one file `model.*` in $DUKOU_OUTPUT. $DUKOU_CHAMPION, where there is one, is the model that serves now:
+a retraining may go on from it. Any framework will do; this one uses scikit-learn.
 """
 
 import os
@@ -31,6 +32,16 @@ model = make_pipeline(
         random_state=int(os.environ["DUKOU_SEED"]),
     ),
 )
-model.fit(np.delete(rows, target, axis=1), rows[:, target].astype(np.int64))
+features, truth = np.delete(rows, target, axis=1), rows[:, target].astype(np.int64)
+champion = os.environ["DUKOU_CHAMPION"]
+if champion.endswith(".joblib"):
+    # A warm start: what this script has left before goes on learning, on the rows of today.
+    model = joblib.load(champion)
+    network = model[-1].set_params(early_stopping=False)
+    network.best_loss_ = np.inf  # Early stopping kept none, and `partial_fit` compares with it.
+    for _ in range(30):
+        network.partial_fit(model[:-1].transform(features), truth)
+else:
+    model.fit(features, truth)
 joblib.dump(model, Path(os.environ["DUKOU_OUTPUT"]) / "model.joblib")
 print(f"learned from {len(rows)} rows")

@@ -1,0 +1,287 @@
+"""`python -m dukou.control.watch FOLDER`: the tap to disk, drift and quality to the registry, alarms out.
+
+Started by control while anything is captured (`dukou.control.watching`); ends when its stdin does.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import select
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dukou.base.documents import parse_document
+from dukou.base.durations import parse_duration
+from dukou.base.errors import DukouError
+from dukou.deploy.document import DeployedModel, Deployment
+from dukou.monitor.alerts import send_alert
+from dukou.monitor.drift.window import Promise, find_drift
+from dukou.monitor.quality import judge_served
+from dukou.monitor.requests import Requests, read_requests
+from dukou.monitor.store import CaptureStore
+from dukou.package.layout import PROFILE_FILE, file_layers
+from dukou.package.store import Store
+from dukou.package.unpack import read_config
+from dukou.registry.registry import Registry
+from dukou.serve.folder import ServerFolder
+from dukou.serve.local_api import LocalApi
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_POLL_S = 0.5
+_LABELS_S = 2.0
+_TRIM_S = 30.0
+# A window shorter than this in time promises too little to be worth a look: it goes on growing.
+_FEWEST_LABELS = 20
+
+
+def main(words: list[str]) -> int:
+    """Runs until stdin ends."""
+    folder = ServerFolder(Path(words[0]))
+    desired = folder.read(folder.desired)
+    if desired is None:
+        print("trouble: the server's folder is gone", file=sys.stderr)
+        return 1
+    home = Path(desired["home"])
+    with Registry.open(home) as registry:
+        watcher = Watcher(
+            home,
+            desired,
+            registry,
+            LocalApi(folder.socket).tap,
+            show=lambda found: folder.write(folder.monitor, found),
+            say=_say,
+        )
+        while not select.select([0], [], [], _POLL_S)[0] or os.read(0, 64):
+            watcher.step()
+        watcher.step()
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One model that is watched."""
+
+    model: DeployedModel
+    store: CaptureStore
+    pending: dict[str, list[pa.Table]] = field(default_factory=dict)
+    pending_rows: dict[str, int] = field(default_factory=dict)
+    alarmed: set[str] = field(default_factory=set)
+    labels_seen: int = -1
+
+
+class Watcher:
+    """Reads the tap and looks at what it holds.
+
+    Args:
+        home: DUKOU_HOME.
+        desired: the server's `desired.json`.
+        registry: where windows are kept.
+        tap: takes out what the engine holds.
+        show: told what is known now, for `dukou status`: model → its last drift and quality window.
+        say: tells of alarms and troubles.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        desired: Mapping[str, Any],
+        registry: Registry,
+        tap: Callable[[], bytes],
+        *,
+        show: Callable[[dict[str, Any]], None],
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._show = show
+        self._found: dict[str, dict[str, Any]] = {}
+        self._home = home
+        self._registry = registry
+        self._tap = tap
+        self._say = say
+        self._clock = clock
+        self._versions = Store(home / "store")
+        self._profiles: dict[tuple[str, str], tuple[dict[str, Any] | None, tuple[str, ...]]] = {}
+        self._watched = self._find_watched(desired)
+        self._labels_due = self._trim_due = 0.0
+        self._said = ""
+
+    def step(self) -> None:
+        """Does what is due; trouble is said once and tried again."""
+        try:
+            self._read_tap()
+            now = self._clock()
+            if now >= self._labels_due:
+                self._labels_due = now + _LABELS_S
+                for watched in self._watched.values():
+                    self._look_at_labels(watched)
+            if now >= self._trim_due:
+                self._trim_due = now + _TRIM_S
+                for watched in self._watched.values():
+                    monitor = watched.model.monitor
+                    keep = (
+                        parse_duration(monitor.keep, key="monitor.keep") if monitor.keep else None
+                    )
+                    watched.store.trim(max_bytes=monitor.max_bytes, keep=keep)
+            self._said = ""
+        except DukouError as error:
+            if error.code != "engine.unreachable" and str(error) != self._said:
+                self._said = str(error)
+                self._say(f"monitor: {error} [{error.code}]")
+
+    def _find_watched(self, desired: Mapping[str, Any]) -> dict[str, _Watched]:
+        found = {}
+        for entry in desired["references"]:
+            kept = self._registry.deployment(entry["reference"])
+            if kept is None:
+                continue
+            deployment = parse_document(
+                Deployment, kept.document, code="deploy.invalid", source=f"deployment `{kept.name}`"
+            )
+            for model in deployment.models:
+                if model.capture is not None:
+                    found[model.name] = _Watched(model, CaptureStore(self._home, model.line))
+        return found
+
+    # Captures and drift
+
+    def _read_tap(self) -> None:
+        import pyarrow as pa
+
+        while stream := self._tap():
+            table = pa.ipc.open_stream(io.BytesIO(stream)).read_all()
+            for name in table.column("model").unique().to_pylist():
+                watched = self._watched.get(name)
+                if watched is None:
+                    continue
+                part = table.filter(pa.compute.equal(table.column("model"), name))
+                watched.store.append(part)
+                self._gather(watched, part)
+
+    def _gather(self, watched: _Watched, table: pa.Table) -> None:
+        import pyarrow as pa
+
+        if not watched.model.monitor.drift:
+            return
+        for version in table.column("version").unique().to_pylist():
+            part = table.filter(pa.compute.equal(table.column("version"), version))
+            rows = read_requests(part).rows
+            watched.pending.setdefault(version, []).append(part)
+            watched.pending_rows[version] = watched.pending_rows.get(version, 0) + rows
+            if watched.pending_rows[version] >= watched.model.monitor.window_rows:
+                requests = read_requests(pa.concat_tables(watched.pending.pop(version)))
+                watched.pending_rows[version] = 0
+                self._look_for_drift(watched, version, requests)
+
+    def _look_for_drift(self, watched: _Watched, version: str, requests: Requests) -> None:
+        line, monitor = watched.model.line, watched.model.monitor
+        profile, labels = self._profile(line, version)
+        if profile is None or not requests.rows:
+            return
+        began, ended = requests.times[0], requests.times[-1]
+        length = datetime.fromisoformat(ended) - datetime.fromisoformat(began)
+        promise = Promise(monitor.alarms, parse_duration(monitor.within, key="monitor.within"))
+        document = find_drift(
+            profile, requests.inputs, requests.said(labels), level=promise.level(length)
+        )
+        document = {"version": version, **document}
+        onset = document["alarm"] and version not in watched.alarmed
+        watched.alarmed.discard(version)
+        if document["alarm"]:
+            watched.alarmed.add(version)
+        self._registry.windows.add(
+            line, "drift", began=began, ended=ended, document={**document, "onset": onset}
+        )
+        self._note(line, "drift", {"ended": ended, **document})
+        if onset:
+            moved = [f["name"] for f in document["features"] if f["moved"]]
+            message = (
+                f"{line}:{version}: {document['moved']} of {document['tested']} features moved in "
+                f"{document['rows']} rows, {', '.join(moved[:3])} first"
+            )
+            self._raise_alarm(watched, "drift", message, began, ended, document)
+
+    def _profile(self, line: str, version: str) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+        """The version's profile and classes."""
+        key = (line, version)
+        if key not in self._profiles:
+            digest = self._registry.resolve(f"{line}:{version}").digest
+            manifest = self._versions.read_manifest(self._versions.find_version(digest))
+            layer = file_layers(manifest, f"version `{digest}`").get(PROFILE_FILE)
+            profile = None
+            if layer is None:
+                self._say(f"monitor: {line}:{version} carries no profile: no drift is looked for")
+            else:
+                profile = json.loads(self._versions.read_blob(layer.digest))
+            self._profiles[key] = (profile, read_config(self._versions, digest).labels)
+        return self._profiles[key]
+
+    # Labels and quality
+
+    def _look_at_labels(self, watched: _Watched) -> None:
+        count = watched.store.count_labels()
+        if count == watched.labels_seen:
+            return
+        watched.labels_seen = count
+        if not count:
+            return
+        line, monitor = watched.model.line, watched.model.monitor
+        labelled = watched.store.read_labelled(newest_rows=monitor.window_rows)
+        if labelled.requests.rows < _FEWEST_LABELS:
+            return
+        newest = labelled.requests.versions[-1]
+        _, labels = self._profile(line, newest)
+        document = judge_served(labelled, labels)
+        document |= {"labels": count, "alarm": False}
+        times = labelled.requests.times
+        self._registry.windows.add(
+            line, "quality", began=times[0], ended=times[-1], document=document
+        )
+        self._note(line, "quality", {"ended": times[-1], **document})
+
+    def _note(self, line: str, kind: str, document: dict[str, Any]) -> None:
+        self._found.setdefault(line, {})[kind] = document
+        self._show({"format": 1, "models": self._found})
+
+    def _raise_alarm(
+        self,
+        watched: _Watched,
+        kind: str,
+        message: str,
+        began: str,
+        ended: str,
+        found: Mapping[str, Any],
+    ) -> None:
+        self._say(f"alarm: {message}")
+        url = watched.model.monitor.webhook
+        if url is None:
+            return
+        send_alert(
+            url,
+            {
+                "kind": kind,
+                "model": watched.model.line,
+                "message": message,
+                "began": began,
+                "ended": ended,
+                "sent": datetime.now(UTC).isoformat(timespec="seconds"),
+                "found": dict(found),
+            },
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""What is watched of a model that serves: its requests, its drift, its quality, its logs."""

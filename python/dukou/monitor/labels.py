@@ -1,0 +1,97 @@
+"""Labels that come later: read from a file, joined to captured requests by id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dukou.base.errors import InputError, StateError
+from dukou.monitor.store import CaptureStore
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What came of adding labels.
+
+    Attributes:
+        added: labels kept.
+        joined: of these, those of captured rows.
+        unknown: keys (`ID:ROW`) of no captured row; they stay, for a request that is still to be read.
+        twice: labels that a later line of the same file replaced.
+    """
+
+    added: int
+    joined: int
+    unknown: tuple[str, ...]
+    twice: int
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "added": self.added,
+            "joined": self.joined,
+            "unknown": list(self.unknown[:100]),
+            "unknown_count": len(self.unknown),
+            "twice": self.twice,
+        }
+
+
+def add_labels(home: Path, model: str, file: Path, *, capturing: bool) -> Added:
+    """Reads a CSV of labels and keeps them.
+
+    Args:
+        home: DUKOU_HOME.
+        model: whose requests they are of.
+        file: with the columns `request_id`, `label` and maybe `row`.
+        capturing: whether the model's deployment asks for requests to be kept.
+
+    Raises:
+        InputError: `labels.invalid`, with the column or the line; `data.unreadable`.
+        StateError: `monitor.no-capture`, where nothing of the model was captured.
+    """
+    store = CaptureStore(home, model)
+    if not store.days() and not capturing:
+        raise StateError("monitor.no-capture", f"no request of `{model}` was captured")
+    labels, twice = read_labels(file)
+    store.add_labels(labels)
+    requests = store.read()
+    known = {*requests.keys, *requests.client_keys}
+    unknown = tuple(key for key in labels if key not in known)
+    return Added(len(labels), len(labels) - len(unknown), unknown, twice)
+
+
+def read_labels(file: Path) -> tuple[dict[str, str], int]:
+    """`ID:ROW` → label, and how many lines named a row again.
+
+    Raises:
+        InputError: `labels.invalid`, `data.unreadable`.
+    """
+    from dukou.evaluate.data import read_cells
+
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InputError("data.unreadable", f"`{file}` cannot be read: {error.strerror}") from None
+    # As text: an id of sixteen digits is no number.
+    header, rows = read_cells(content, str(file))
+    missing = [name for name in ("request_id", "label") if name not in header]
+    if missing:
+        raise InputError(
+            "labels.invalid",
+            f"`{file}` has no column {' and '.join(f'`{m}`' for m in missing)}, only "
+            f"{', '.join(f'`{name}`' for name in header[:10])}",
+        )
+    labels: dict[str, str] = {}
+    for line, cells in rows:
+        row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+        for name in ("request_id", "label"):
+            if not row[name]:
+                raise InputError("labels.invalid", f"`{file}` line {line}: `{name}` is empty")
+        number = row.get("row", "0")
+        if not (number.isascii() and number.isdigit()):
+            raise InputError(
+                "labels.invalid", f"`{file}` line {line}: `row` is `{number}`, must be 0, 1, 2 …"
+            )
+        labels[f"{row['request_id']}:{int(number)}"] = row["label"]
+    return labels, len(rows) - len(labels)

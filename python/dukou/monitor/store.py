@@ -1,0 +1,194 @@
+"""Captured requests and their labels on disk: Parquet by model and day, bounded in bytes and in days.
+
+    HOME/monitor/MODEL/2026-11-24/000001.parquet     rows as the tap gives them (spec/tap.md)
+    HOME/monitor/MODEL/labels/000001.parquet         request_id, row, label, time
+
+Parts appear by rename. Folders are 0700 and files 0600: they hold what callers sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dukou.base.settings import make_private_folder
+from dukou.monitor.requests import Requests, read_requests
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    Array = np.ndarray[Any, Any]
+
+_LABELS = "labels"
+# So many parts of a day become one.
+_PARTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Captured rows whose truth is known, in the order of time.
+
+    Attributes:
+        requests: what was asked and answered.
+        truth: the label of each row.
+    """
+
+    requests: Requests
+    truth: Array
+
+
+class CaptureStore:
+    """The captures of one model.
+
+    Args:
+        home: DUKOU_HOME.
+        model: its name.
+    """
+
+    def __init__(self, home: Path, model: str) -> None:
+        self.folder = home / "monitor" / model
+
+    def append(self, table: pa.Table) -> None:
+        """Adds rows of the tap."""
+        day = self.folder / datetime.now(UTC).strftime("%Y-%m-%d")
+        parts = _parts(day)
+        if len(parts) >= _PARTS:
+            _write(day, _read_all(parts))
+            for part in parts:
+                part.unlink()
+        _write(day, table)
+
+    def trim(self, *, max_bytes: int, keep: timedelta | None = None) -> int:
+        """Removes the oldest until the bound holds, and what is older than `keep`; returns the bytes."""
+        removed = 0
+        oldest = None if keep is None else (datetime.now(UTC) - keep).strftime("%Y-%m-%d")
+        for day in self.days():
+            if oldest is not None and day.name < oldest:
+                removed += sum(part.stat().st_size for part in _parts(day))
+                shutil.rmtree(day)
+        parts = [part for day in self.days() for part in _parts(day)]
+        excess = sum(part.stat().st_size for part in parts) - max_bytes
+        for part in parts:
+            if excess <= 0:
+                break
+            size = part.stat().st_size
+            part.unlink()
+            removed, excess = removed + size, excess - size
+            with contextlib.suppress(OSError):
+                part.parent.rmdir()
+        return removed
+
+    def days(self) -> list[Path]:
+        """Folders of captures, the oldest first."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(p for p in self.folder.iterdir() if p.is_dir() and p.name != _LABELS)
+
+    def read(self, *, newest_rows: int | None = None) -> Requests:
+        """The captured rows; the newest where there are more than asked for."""
+        import numpy as np
+
+        tables: list[pa.Table] = []
+        count = 0
+        for part in (part for day in reversed(self.days()) for part in reversed(_parts(day))):
+            table = _read_all([part])
+            tables.append(table)
+            count += table.num_rows
+            # A request has an input and an output at least, and a row or more.
+            if newest_rows is not None and count >= 4 * newest_rows:
+                break
+        requests = read_requests(_join(reversed(tables)))
+        if newest_rows is not None and requests.rows > newest_rows:
+            return requests.take(np.arange(requests.rows - newest_rows, requests.rows))
+        return requests
+
+    # Labels
+
+    def add_labels(self, labels: Mapping[str, str]) -> None:
+        """Keeps labels.
+
+        Args:
+            labels: `ID:ROW` → label; the id is the request's or the client's own.
+        """
+        import pyarrow as pa
+
+        if labels:
+            keys, values = list(labels), list(labels.values())
+            _write(self.folder / _LABELS, pa.table({"key": keys, "label": values}))
+
+    def labels(self) -> dict[str, str]:
+        """Every label, `ID:ROW` → label; of two for one key the later."""
+        found: dict[str, str] = {}
+        for part in _parts(self.folder / _LABELS):
+            table = _read_all([part])
+            keys, values = table.column("key").to_pylist(), table.column("label").to_pylist()
+            found.update(zip(keys, values, strict=True))
+        return found
+
+    def count_labels(self) -> int:
+        """How many labels there are, without joining them."""
+        import pyarrow.parquet as pq
+
+        parts = _parts(self.folder / _LABELS)
+        return sum(pq.read_metadata(part).num_rows for part in parts)
+
+    def read_labelled(self, *, newest_rows: int) -> Labelled:
+        """The newest captured rows that have a label."""
+        import numpy as np
+
+        labels = self.labels()
+        requests = self.read() if labels else self.read(newest_rows=1)
+        keys = zip(requests.keys, requests.client_keys, strict=True)
+        truth = [labels.get(key, labels.get(client) if client else None) for key, client in keys]
+        known = np.array([i for i, label in enumerate(truth) if label is not None], dtype=np.int64)
+        known = known[-newest_rows:]
+        values = np.array([truth[i] for i in known], dtype=object)
+        return Labelled(requests.take(known), values)
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.parquet")) if folder.is_dir() else []
+
+
+def _write(folder: Path, table: pa.Table) -> None:
+    import pyarrow.parquet as pq
+
+    make_private_folder(folder)
+    names = [int(part.stem) for part in _parts(folder) if part.stem.isdigit()]
+    # Several may write labels at once: the name is taken by whoever links it first.
+    number = max(names, default=0) + 1
+    incoming = folder / f".{os.getpid()}-{number}.new"
+    descriptor = os.open(incoming, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as sink:
+            pq.write_table(table, sink, compression="zstd")
+        while True:
+            try:
+                (folder / f"{number:08d}.parquet").hardlink_to(incoming)
+                return
+            except FileExistsError:
+                number += 1
+    finally:
+        incoming.unlink(missing_ok=True)
+
+
+def _read_all(parts: Iterable[Path]) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    return _join([pq.read_table(part) for part in parts])
+
+
+def _join(tables: Iterable[pa.Table]) -> pa.Table:
+    import pyarrow as pa
+
+    found = list(tables)
+    if not found:
+        return pa.table({name: pa.array([], pa.string()) for name in ("request_id",)})
+    return pa.concat_tables(found)
