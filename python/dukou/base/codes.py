@@ -144,6 +144,18 @@ CODES: dict[str, tuple[str, str]] = {
         "input",
         "A header `request_id,label` (and `row`, for requests of several rows), and a line a label.",
     ),
+    "trust.key-elsewhere": (
+        "state",
+        "Rotate it where it is kept, and put the new public half into the trust folder.",
+    ),
+    "maintain.unknown": (
+        "input",
+        "`dukou maintain` lists them.",
+    ),
+    "maintain.failed": (
+        "state",
+        "Mend what the message names, and run the chore again: `dukou maintain --run NAME`.",
+    ),
     "rollout.running": (
         "state",
         "Wait for it, or end it with `dukou rollback MODEL`; `dukou rollout status` shows it.",

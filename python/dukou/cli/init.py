@@ -16,6 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=["digits"],
         help="a complete project on real data that comes with scikit-learn, instead of a blank one",
     )
+    parser.add_argument(
+        "--ci",
+        choices=["github", "gitlab", "jenkins"],
+        help="write a pipeline for this system too; new versions go by canary",
+    )
     parser.add_argument("--force", action="store_true", help="overwrite a project that is there")
 
 
@@ -24,7 +29,11 @@ def run(arguments: argparse.Namespace) -> int:
     from dukou.lifecycle.create import create_project
 
     written = create_project(
-        arguments.folder, name=arguments.name, example=arguments.example, force=arguments.force
+        arguments.folder,
+        name=arguments.name,
+        example=arguments.example,
+        ci=arguments.ci,
+        force=arguments.force,
     )
     for path in written:
         print(f"wrote {path}")

@@ -32,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     waiting.add_argument("model", metavar="MODEL", help="the model's name")
     waiting.add_argument("--timeout", metavar="TIME", help="give up after, as 10min")
+    waiting.add_argument(
+        "--if-any",
+        action="store_true",
+        help="status 0 at once where there was none (for pipelines)",
+    )
     waiting.add_argument("--json", action="store_true", help="as one JSON document")
 
 
@@ -47,6 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
             limit = None
             if arguments.timeout is not None:
                 limit = parse_duration(arguments.timeout, key="--timeout", code="usage.invalid")
+            if arguments.if_any and not registry.rollouts.list(arguments.model, limit=1):
+                print(f"there was no rollout of `{arguments.model}`")
+                return 0
             entry = newest_rollout(registry, arguments.model)
             seconds = None if limit is None else limit.total_seconds()
             return wait(registry, entry.id, timeout_s=seconds, as_json=arguments.json)

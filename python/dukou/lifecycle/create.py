@@ -9,13 +9,19 @@ from pathlib import Path
 
 from dukou.base.errors import InputError
 from dukou.base.ids import ModelName, parse_model_name
+from dukou.lifecycle.pipelines import write_pipeline
 from dukou.lifecycle.project import FILE_NAME
 
 _TRAINING = "train.py"
 
 
 def create_project(
-    folder: Path | str, *, name: str | None = None, example: str | None = None, force: bool = False
+    folder: Path | str,
+    *,
+    name: str | None = None,
+    example: str | None = None,
+    ci: str | None = None,
+    force: bool = False,
 ) -> list[Path]:
     """Writes a project into `folder` and gives the paths written.
 
@@ -23,6 +29,8 @@ def create_project(
         folder: made if needed.
         name: the model's; the folder's name where None.
         example: `digits` for a complete project on real data; None for a blank one.
+        ci: `github`, `gitlab` or `jenkins`: writes that system's pipeline too, and new versions go by
+            canary.
         force: overwrite the files of a project that is there.
 
     Raises:
@@ -38,10 +46,13 @@ def create_project(
     written = []
     for template, file in ((f"{example or 'blank'}.toml", FILE_NAME), (_TRAINING, _TRAINING)):
         text = (templates / template).read_text(encoding="utf-8").replace("@name@", model)
+        text = text.replace("@strategy@", "canary" if ci else "immediate")
         (folder / file).write_text(text, encoding="utf-8")
         written.append(folder / file)
     if example == "digits":
         written.append(_write_digits(folder / "data" / "digits.csv"))
+    if ci is not None:
+        written += write_pipeline(folder, ci, model)
     return written
 
 

@@ -123,6 +123,30 @@ class MonitorSection(_Section):
         return self
 
 
+class MaintainSection(_Section):
+    """`[maintain]`: how often what is to be done again; a chore without an interval is never due."""
+
+    retrain: str | None = None
+    backup_drill: str | None = None
+    rotate_keys: str | None = None
+    retention: str | None = None
+    audit_dependencies: str | None = None
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> MaintainSection:
+        try:
+            for name, text in self.intervals().items():
+                if text is not None:
+                    parse_duration(text, key=f"maintain.{name.replace('-', '_')}")
+        except InputError as error:
+            raise ValueError(error.message) from None
+        return self
+
+    def intervals(self) -> dict[str, str | None]:
+        """Chore, as `dukou maintain` calls it → its interval."""
+        return {name.replace("_", "-"): text for name, text in self.model_dump().items()}
+
+
 class CanarySection(_Section):
     """`[deploy.canary]`: what a rollout may do; what is not said is as `dukou.rollout.policy` has it."""
 
@@ -193,6 +217,7 @@ class Project(_Section):
     deploy: DeploySection = DeploySection()
     monitor: MonitorSection = MonitorSection()
     retrain: RetrainSection = RetrainSection()
+    maintain: MaintainSection = MaintainSection()
     folder: Annotated[Path, Field(exclude=True)] = Path()
 
     def path(self, relative: str) -> Path:

@@ -7,6 +7,7 @@ the sha256 of its public half's PEM text (`spec/artifact.md`).
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import tempfile
@@ -18,7 +19,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from dukou.base.errors import InputError, ResourceError, TrustError
+from dukou.base.errors import InputError, ResourceError, StateError, TrustError
 from dukou.base.settings import make_private_folder, resolve_setting
 
 
@@ -146,6 +147,34 @@ def load_or_create_signing_key(home: Path) -> SigningKey:
         _publish(key.public.pem, home / "trust" / f"{key.id[:16]}.pem", 0o644)
         _publish(key.public.pem, public, 0o644)
     return key
+
+
+def rotate_signing_key(home: Path) -> tuple[SigningKey, SigningKey]:
+    """Makes a new signing key; what the old one has signed is trusted as before.
+
+    Interrupted at any moment, the installation has one whole key: the old one or the new one. The old
+    private half stays beside it, under its id.
+
+    Returns:
+        The old key and the new one.
+
+    Raises:
+        StateError: `trust.key-elsewhere`: the key is not this installation's own.
+        TrustError, ResourceError: as `load_or_create_signing_key`.
+    """
+    named = resolve_setting("signing_key")
+    if named.value is not None:
+        raise StateError(
+            "trust.key-elsewhere", f"the signing key is `{named.value}`, by `{named.origin}`"
+        )
+    old = load_or_create_signing_key(home)
+    folder = home / "keys"
+    # In this order: without `signing.pub` an interrupted rotation reads as an interrupted creation.
+    (folder / "signing.pub").unlink()
+    (folder / "signing.pem").rename(folder / f"signing-{old.id[:16]}.pem")
+    return dataclasses.replace(old, path=folder / f"signing-{old.id[:16]}.pem"), (
+        load_or_create_signing_key(home)
+    )
 
 
 def load_signing_key(path: Path) -> SigningKey:
