@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGLISH, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
-_BLOCK = re.compile(r"(?:^<!--.*-->\n)?^```.*?^```$", flags=re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"(?:^<!--[^\n]*-->\n)?^```.*?^```$", flags=re.MULTILINE | re.DOTALL)
 
 
 def _blocks(page: Path) -> list[str]:

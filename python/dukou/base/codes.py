@@ -72,6 +72,10 @@ CODES: dict[str, tuple[str, str]] = {
         "input",
         "The message lists the metrics.",
     ),
+    "project.loosens": (
+        "input",
+        "Keep the base's demand or a stricter one; whoever keeps the base file can change it.",
+    ),
     "project.not-found": (
         "input",
         "Run `dukou init`, or go to the folder of the project.",

@@ -12,10 +12,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from dukou.base.documents import load_toml, parse_document
+from dukou.base.documents import parse_document
 from dukou.base.durations import parse_duration
 from dukou.base.errors import InputError
 from dukou.base.ids import parse_model_name
+from dukou.lifecycle.extends import load_extended
 from dukou.registry.entries import CHAMPION
 from dukou.rollout.policy import Policy
 
@@ -236,7 +237,7 @@ def load_project(folder: Path | str = ".") -> Project:
     path = folder if folder.is_file() else folder / FILE_NAME
     if not path.is_file():
         raise InputError("project.not-found", f"there is no `{FILE_NAME}` in `{folder.resolve()}`")
-    data = load_toml(path, code="project.invalid")
+    data = load_extended(path)
     if "folder" in data:
         raise InputError("project.invalid", f"`{path}`: `folder` is not a key that dukou knows")
     data["folder"] = path.parent.resolve()

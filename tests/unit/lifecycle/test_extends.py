@@ -1,0 +1,134 @@
+"""A base file: what it gives, and what a project may not take away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dukou.base.errors import InputError
+from dukou.lifecycle.project import load_project
+
+TEAM = """\
+[model]
+license = "Apache-2.0"
+[data]
+min_rows = 100
+max_missing = 0.1
+ranges = { age = [0, 120] }
+[evaluate]
+cross_validation = 5
+gates = ["accuracy >= 0.9", "recall[ill] >= 0.8", "log_loss <= 0.5"]
+[optimize]
+accuracy_budget = 0.01
+[deploy]
+strategy = "canary"
+[monitor]
+capture = false
+[maintain]
+backup_drill = "30d"
+"""
+OWN = """\
+version = 1
+extends = "../team.toml"
+[model]
+name = "m"
+[data]
+path = "data.csv"
+target = "y"
+[train]
+command = "true"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "team.toml").write_text(TEAM, encoding="utf-8")
+    made = tmp_path / "project"
+    made.mkdir()
+    (made / "data.csv").write_text("x,y\n1,2\n", encoding="utf-8")
+    return made
+
+
+def write(folder: Path, more: str = "", own: str = OWN) -> Path:
+    for section in ("data", "model"):
+        # A section stands in a file once.
+        head, mark, rest = more.partition(f"[{section}]\n")
+        if mark:
+            line, _, rest = rest.partition("\n")
+            own, more = own.replace(f"[{section}]\n", f"[{section}]\n{line}\n"), head + rest
+    (folder / "dukou.toml").write_text(own + more, encoding="utf-8")
+    return folder
+
+
+def test_a_project_has_what_its_base_says_and_adds_to_it(folder: Path) -> None:
+    more = (
+        '[evaluate]\ngates = ["accuracy >= 0.95", "f1 >= 0.7"]\n[maintain]\nbackup_drill = "7d"\n'
+    )
+    project = load_project(write(folder, more))
+    assert project.model.license == "Apache-2.0"
+    assert project.data.min_rows == 100
+    assert project.deploy.strategy == "canary"
+    assert project.evaluate.gates == [
+        "accuracy >= 0.9",
+        "recall[ill] >= 0.8",
+        "log_loss <= 0.5",
+        "accuracy >= 0.95",
+        "f1 >= 0.7",
+    ]
+    assert project.maintain.backup_drill == "7d"
+    tighter = load_project(write(folder, "[data]\nranges = { age = [18, 99], size = [0, 1] }\n"))
+    assert dict(tighter.data.ranges) == {"age": (18, 99), "size": (0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("[data]\nmin_rows = 99\n", "`data.min_rows` is 99, at least 100 is demanded"),
+        ("[data]\nmax_missing = 0.2\n", "`data.max_missing` is 0.2, at most 0.1 is demanded"),
+        ("[data]\nranges = { age = [-5, 120] }\n", "lets `age` go from -5 to 120"),
+        ("[evaluate]\ncross_validation = 0\n", "`evaluate.cross_validation` is 0"),
+        (
+            '[evaluate]\ngates = ["accuracy >= 0.8"]\n',
+            "has `accuracy >= 0.8`, `accuracy >= 0.9` is demanded",
+        ),
+        ('[evaluate]\ngates = ["log_loss <= 0.9"]\n', "`log_loss <= 0.5` is demanded"),
+        ('[evaluate]\ngates = ["recall[ill] >= 0.1"]\n', "`recall[ill] >= 0.8` is demanded"),
+        ("[optimize]\naccuracy_budget = 0.05\n", "`optimize.accuracy_budget` is 0.05"),
+        ('[deploy]\nstrategy = "immediate"\n', "is `immediate`, `canary` is demanded"),
+        ("[monitor]\ncapture = true\n", "`monitor.capture` is true, false is demanded"),
+        ('[maintain]\nbackup_drill = "60d"\n', "is `60d`, `30d` or sooner is demanded"),
+    ],
+)
+def test_what_is_weaker_is_refused_with_both_sides(folder: Path, more: str, said: str) -> None:
+    with pytest.raises(InputError) as refused:
+        load_project(write(folder, more))
+    assert refused.value.code == "project.loosens"
+    assert said in refused.value.message
+    assert "team.toml" in refused.value.message
+
+
+def test_a_gate_of_another_class_or_bound_is_another_gate(folder: Path) -> None:
+    more = '[evaluate]\ngates = ["recall[well] >= 0.1", "accuracy.lower >= 0.5"]\n'
+    assert len(load_project(write(folder, more)).evaluate.gates) == 5
+
+
+def test_bases_extend_bases_and_never_themselves(folder: Path) -> None:
+    (folder.parent / "house.toml").write_text("[data]\nmin_rows = 500\n", encoding="utf-8")
+    (folder.parent / "team.toml").write_text('extends = "house.toml"\n', encoding="utf-8")
+    assert load_project(write(folder)).data.min_rows == 500
+    with pytest.raises(InputError, match="at least 500 is demanded"):
+        load_project(write(folder, "[data]\nmin_rows = 100\n"))
+    (folder.parent / "house.toml").write_text('extends = "team.toml"\n', encoding="utf-8")
+    with pytest.raises(InputError, match="leads back to itself"):
+        load_project(folder)
+
+
+def test_a_base_that_is_not_there_or_not_named_is_said(folder: Path) -> None:
+    with pytest.raises(InputError, match="is not there") as refused:
+        load_project(write(folder, own=OWN.replace("team", "teem")))
+    assert refused.value.code == "project.not-found"
+    with pytest.raises(InputError, match="must be a path in quotes"):
+        load_project(write(folder, own=OWN.replace('"../team.toml"', "7")))
+    with pytest.raises(InputError, match="valid integer"):
+        load_project(write(folder, '[data]\nmin_rows = "many"\n'))
