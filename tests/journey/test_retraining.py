@@ -134,7 +134,7 @@ def test_what_is_served_keeps_up_with_a_stream_that_turns(tmp_path: Path) -> Non
                 served = np.mean([stream.send(ANGLES[-1], 150) for _ in range(2)])
                 frozen = _frozen(house, stream, ANGLES[-1])
                 status = house.dukou("status")
-                drift = house.dukou("drift", "digits")
+                drift = house.dukou("drift", "digits", "--windows", "1000")
         finally:
             watcher.send_signal(signal.SIGTERM)
             watcher.wait(30)

@@ -13,10 +13,13 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dukou.base.errors import InputError, RemoteError, relay_error
 from dukou.serve.process import ChildProcess, describe_end
+
+if TYPE_CHECKING:
+    from dukou.model.model import Model
 
 _LIFELINE = 3
 
@@ -40,19 +43,20 @@ class Server:
     def __repr__(self) -> str:
         return f"<dukou server of {', '.join(self.models)} at {self.url}>"
 
-    def predict(
-        self, inputs: Any, *, model: str | None = None, version: str | None = None
-    ) -> dict[str, Any]:
+    def predict(self, inputs: Any, *, model: str | None = None, version: str | None = None) -> Any:
         """Asks a model.
 
         Args:
             inputs: rows for a model with one input (an array, or nested lists), else rows by input
-                name.
+                name; or a DataFrame, whose columns are the model's inputs by name, or, for a model
+                with one input, its features in their order.
             model: which, where several are served.
             version: which, where it is not the default.
 
         Returns:
-            Nested lists by output name; as NumPy arrays where an array came in.
+            Nested lists by output name; as NumPy arrays where an array came in; a DataFrame with the
+            same index where a DataFrame came in (an output of several numbers a row becomes the
+            columns `NAME_0`, `NAME_1` …).
 
         Raises:
             DukouError: the server's own error, `data.mismatch`.
@@ -64,11 +68,15 @@ class Server:
         if client is None:
             client = self._clients.client = Client(self.url)
         specs = client.metadata(name, version)["inputs"]
+        frame = inputs if _is_frame(inputs) else None
+        if frame is not None:
+            inputs = _from_frame(frame, specs)
         by_name = _by_name(inputs, [spec["name"] for spec in specs])
         request = {"inputs": [_tensor(spec, by_name) for spec in specs]}
         answer = client.infer(name, request, version)
         arrays = any(hasattr(value, "dtype") for value in by_name.values())
-        return {output["name"]: _shaped(output, arrays=arrays) for output in answer["outputs"]}
+        found = {output["name"]: _shaped(output, arrays=arrays) for output in answer["outputs"]}
+        return found if frame is None else _to_frame(found, frame)
 
     def close(self) -> None:
         """Has it answer what is in flight, and end. Once is enough; more does nothing."""
@@ -109,7 +117,7 @@ class Server:
 
 
 def serve(
-    *models: str | os.PathLike[str],
+    *models: str | os.PathLike[str] | Model,
     name: str | Sequence[str] = (),
     host: str = "127.0.0.1",
     port: int = 0,
@@ -119,7 +127,7 @@ def serve(
     """Serves model files or versions of the registry, and returns once they answer.
 
     Args:
-        models: files, or references: `digits`, `digits:3`, `digits@champion`.
+        models: files, references (`digits`, `digits:3`, `digits@champion`), or a `Model` at hand.
         name: what they are served as, in their order; their own names where absent.
         host: a loopback address.
         port: 0 takes a free one.
@@ -137,7 +145,7 @@ def serve(
         command += ["--name", one]
     if trust_pickle:
         command.append("--trust-pickle")
-    command += ["--", *(os.fspath(model) for model in models)]
+    command += ["--", *map(_path, models)]
     environment = {**os.environ, "DUKOU_LIFELINE_FD": str(_LIFELINE)}
     if home is not None:
         environment["DUKOU_HOME"] = os.fspath(home)
@@ -171,6 +179,58 @@ def _by_name(inputs: Any, names: list[str]) -> Mapping[str, Any]:
     if len(names) != 1:
         raise InputError("data.mismatch", f"the model takes {', '.join(names)}: give them by name")
     return {names[0]: inputs}
+
+
+def _path(model: Any) -> str:
+    """A Model is its graph, with what lies beside it."""
+    path: str = os.fspath(getattr(model, "graph", model))
+    return path
+
+
+def _is_frame(inputs: Any) -> bool:
+    """Whether it is a table with named columns, whatever library made it."""
+    return hasattr(inputs, "columns") and hasattr(inputs, "to_numpy")
+
+
+def _from_frame(frame: Any, specs: list[dict[str, Any]]) -> Mapping[str, Any]:
+    """The model's inputs from columns.
+
+    Raises:
+        InputError: `data.mismatch`, with both sides.
+    """
+    from dukou.model.rows import fit_rows
+    from dukou.model.signature import Signature, TensorSpec
+
+    inputs = tuple(
+        TensorSpec(
+            spec["name"],
+            spec["datatype"],
+            tuple("n" if extent < 0 else extent for extent in spec["shape"]),
+        )
+        for spec in specs
+    )
+    columns = {str(name): frame[name].to_numpy() for name in frame.columns}
+    width = inputs[0].shape[-1] if len(inputs) == 1 and len(inputs[0].shape) == 2 else None
+    if isinstance(width, int) and inputs[0].name not in columns and len(columns) != width:
+        shown = ", ".join(f"`{name}`" for name in list(columns)[:8])
+        more = " …" if len(columns) > 8 else ""
+        raise InputError(
+            "data.mismatch",
+            f"the model takes {width} numbers a row, the table has {len(columns)} columns: {shown}{more}",
+            hint="drop the columns that are no feature, as `df.drop(columns=[…])`",
+        )
+    return fit_rows(Signature(inputs, ()), columns)
+
+
+def _to_frame(found: Mapping[str, Any], frame: Any) -> Any:
+    columns: dict[str, Any] = {}
+    for name, array in found.items():
+        flat = array.reshape(len(array), -1)
+        if flat.shape[1] == 1:
+            columns[name] = flat[:, 0]
+        else:
+            columns |= {f"{name}_{index}": flat[:, index] for index in range(flat.shape[1])}
+    return type(frame)(columns, index=frame.index)
 
 
 def _tensor(spec: dict[str, Any], by_name: Mapping[str, Any]) -> dict[str, Any]:
