@@ -198,12 +198,16 @@ _RULES = (
     (
         "limits.deadline",
         0.0,
-        "answers come too late: `dukou advise` says what would be fast enough",
+        "answers come too late: raise `run.instances`, or `limits.deadline_ms` if callers can wait",
     ),
     ("request.wrong-shape", 0.005, "callers send another shape: show them `/v2/models/NAME`"),
     ("request.unknown", 0.005, "callers ask for what is not served: `dukou status` lists what is"),
     ("wire.", 0.005, "callers do not speak the protocol: `dukou help {code}` says how it reads"),
-    ("backend.", 0.0, "the model itself fails: `dukou rollback NAME` goes to the version before"),
+    (
+        "request.rejected-by-model",
+        0.005,
+        "the model refuses or fails: if a version is new, `dukou rollback NAME` goes to the one before",
+    ),
     ("engine.", 0.0, "the engine failed: keep the log, and `dukou doctor` looks for the cause"),
 )
 

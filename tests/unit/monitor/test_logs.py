@@ -72,7 +72,7 @@ def test_advice_is_by_what_was_seen(tmp_path: Path) -> None:
     assert "wait 50 times as long" in summarize([file], [], since=None, model=None).advice
     file.write_text(line(1) + "\n", encoding="utf-8")
     assert summarize([file], [], since=None, model=None).advice == "nothing stands out"
-    file.write_text(line(1, "backend.failed") + "\n", encoding="utf-8")
+    file.write_text(line(1, "request.rejected-by-model") + "\n", encoding="utf-8")
     assert "dukou rollback" in summarize([file], [], since=None, model=None).advice
 
 
