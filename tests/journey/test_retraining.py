@@ -30,7 +30,6 @@ name = "digits"
 [data]
 path = "data/digits.csv"
 target = "digit"
-max_duplicates = 0.5
 
 [train]
 command = "python train.py"

@@ -10,6 +10,7 @@ down with its reason, and serving goes on with what it has.
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -213,11 +214,15 @@ def _run(
         retraining: dict[str, Any] = {"reason": trigger.reason, "kind": trigger.kind}
         if rows.count:
             retraining["stream"] = describe_stream(home, name, rows)
-        changed = _with_rows(project, base, rows, home)
         retraining |= {"champion": champion and champion.version, "labelled": rows.count}
-        shipment = ship(changed, home, until="gates", champion=champion, say=say, notes=retraining)
-        facts = _compare(shipment, champion)
-        shipment = ship(changed, home, champion=champion, say=say, notes=retraining | facts)
+        # What the stages keep of the rows is under their own keys: these files are needed until then.
+        with tempfile.TemporaryDirectory(prefix="retrain-", dir=home / "cache") as folder:
+            changed = _with_rows(project, base, rows, Path(folder))
+            shipment = ship(
+                changed, home, until="gates", champion=champion, say=say, notes=retraining
+            )
+            facts = _compare(shipment, champion)
+            shipment = ship(changed, home, champion=champion, say=say, notes=retraining | facts)
         facts["champion"] = champion and champion.version
         done = Retraining(shipment.version, "", "", shipment.record, labelled)
     except DukouError as error:
@@ -226,7 +231,7 @@ def _run(
     return done, facts
 
 
-def _with_rows(project: Project, base: Shipment, rows: LabelledRows, home: Path) -> Project:
+def _with_rows(project: Project, base: Shipment, rows: LabelledRows, into: Path) -> Project:
     """The project, with its own split and the labelled rows, each on the side that its content says."""
     import numpy as np
 
@@ -239,7 +244,7 @@ def _with_rows(project: Project, base: Shipment, rows: LabelledRows, home: Path)
     names = list(rows.features)
     learnt, judged = set(_contents(learn.columns, names)), set(_contents(judge.columns, names))
     contents = _contents(rows.features, names)
-    # Of rows that are the same, the newest; what the project itself has is there already.
+    # Of rows that are the same, the newest.
     newest = {content: place for place, content in enumerate(contents)}
     place = np.array(sorted(newest.values()), dtype=np.int64)
     held = np.array(
@@ -253,14 +258,19 @@ def _with_rows(project: Project, base: Shipment, rows: LabelledRows, home: Path)
     chosen = np.sort(chance.permutation(learn.rows)[:keep])
     parts = {TRAIN: [learn.take(chosen)] if keep else [], TEST: []}
     # The newest rows are what the model is for: they judge, unless there are too few of them.
-    if held.sum() < _FEWEST_JUDGES:
+    few = bool(held.sum() < _FEWEST_JUDGES)
+    if few:
         parts[TEST].append(judge)
-    digest = hashlib.sha256(repr([*rows.keys]).encode()).hexdigest()[:16]
-    into = home / "retrain" / project.model.name / digest
-    into.mkdir(parents=True, exist_ok=True)
+    # What the project itself has is there already, and is not learnt twice.
+    there = (learnt if keep else set()) | (judged if few else set())
+    new = np.array([contents[i] not in there for i in place])
     # What comes now is what the new version will be asked: drift is measured against that alone.
     parts[_RECENT] = []
-    for file, taken in ((TRAIN, place[~held]), (TEST, place[held]), (_RECENT, place)):
+    for file, taken in (
+        (TRAIN, place[~held & new]),
+        (TEST, place[held & new]),
+        (_RECENT, place),
+    ):
         columns = {name: column[taken] for name, column in rows.features.items()}
         columns[target] = rows.truth[taken]
         write_csv(_join(parts[file], columns, rows.source), into / file)
