@@ -115,13 +115,16 @@ class Watcher:
         self._clock = clock
         self._versions = Store(home / "store")
         self._profiles: dict[tuple[str, str], tuple[dict[str, Any] | None, tuple[str, ...]]] = {}
-        self._watched = self._find_watched(desired)
+        self._desired = desired
+        self._token: object = None
+        self._watched: dict[str, _Watched] = {}
         self._labels_due = self._trim_due = 0.0
         self._said = ""
 
     def step(self) -> None:
         """Does what is due; trouble is said once and tried again."""
         try:
+            self._follow()
             self._read_tap()
             now = self._clock()
             if now >= self._labels_due:
@@ -142,9 +145,20 @@ class Watcher:
                 self._said = str(error)
                 self._say(f"monitor: {error} [{error.code}]")
 
-    def _find_watched(self, desired: Mapping[str, Any]) -> dict[str, _Watched]:
+    def _follow(self) -> None:
+        """What is watched, and how, is what the deployments say now."""
+        token = self._registry.change_token()
+        if token == self._token:
+            return
+        found = self._find_watched()
+        for name in set(found) & set(self._watched):
+            self._watched[name].model = found[name].model
+        self._watched = {name: self._watched.get(name, entry) for name, entry in found.items()}
+        self._token = token
+
+    def _find_watched(self) -> dict[str, _Watched]:
         found = {}
-        for entry in desired["references"]:
+        for entry in self._desired["references"]:
             kept = self._registry.deployment(entry["reference"])
             if kept is None:
                 continue
