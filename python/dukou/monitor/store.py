@@ -9,9 +9,10 @@ Parts appear by rename. Folders are 0700 and files 0600: they hold what callers 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -58,15 +59,22 @@ class CaptureStore:
     def append(self, table: pa.Table) -> None:
         """Adds rows of the tap."""
         day = self.folder / datetime.now(UTC).strftime("%Y-%m-%d")
-        parts = _parts(day)
-        if len(parts) >= _PARTS:
-            _write(day, _read_all(parts))
-            for part in parts:
-                part.unlink()
-        _write(day, table)
+        with self._held(fcntl.LOCK_EX):
+            parts = _parts(day)
+            if len(parts) >= _PARTS:
+                _write(day, _read_all(parts))
+                for part in parts:
+                    part.unlink()
+            _write(day, table)
 
     def trim(self, *, max_bytes: int, keep: timedelta | None = None) -> int:
         """Removes the oldest until the bound holds, and what is older than `keep`; returns the bytes."""
+        if not self.folder.is_dir():
+            return 0
+        with self._held(fcntl.LOCK_EX):
+            return self._trim(max_bytes, keep)
+
+    def _trim(self, max_bytes: int, keep: timedelta | None) -> int:
         removed = 0
         oldest = None if keep is None else (datetime.now(UTC) - keep).strftime("%Y-%m-%d")
         for day in self.days():
@@ -93,6 +101,24 @@ class CaptureStore:
 
     def read(self, *, newest_rows: int | None = None) -> Requests:
         """The captured rows; the newest where there are more than asked for."""
+        if not self.folder.is_dir():
+            return read_requests(_join([]))
+        # While parts are put together, a reader would find them twice or not at all.
+        with self._held(fcntl.LOCK_SH):
+            return self._read(newest_rows)
+
+    @contextlib.contextmanager
+    def _held(self, how: int) -> Iterator[None]:
+        make_private_folder(self.folder)
+        lock = self.folder / ".lock"
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, how)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _read(self, newest_rows: int | None) -> Requests:
         import numpy as np
 
         tables: list[pa.Table] = []
@@ -105,6 +131,10 @@ class CaptureStore:
             if newest_rows is not None and count >= 4 * newest_rows:
                 break
         requests = read_requests(_join(reversed(tables)))
+        last = {key: place for place, key in enumerate(requests.keys)}
+        if len(last) < requests.rows:
+            # Putting parts together was cut off: some stand there twice.
+            requests = requests.take(np.array(sorted(last.values()), dtype=np.int64))
         if newest_rows is not None and requests.rows > newest_rows:
             return requests.take(np.arange(requests.rows - newest_rows, requests.rows))
         return requests

@@ -71,6 +71,37 @@ def test_many_parts_become_one_and_nothing_is_lost(tmp_path: Path) -> None:
     assert len(list(store.days()[0].glob("*.parquet"))) < 10
 
 
+def test_readers_meet_a_writer_that_puts_parts_together(tmp_path: Path) -> None:
+    import threading
+
+    store = CaptureStore(tmp_path, "m")
+    store.append(tapped(0, 1))
+    ended = threading.Event()
+
+    def write() -> None:
+        for number in range(1, 200):
+            store.append(tapped(number, 1))
+        ended.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = 0
+    while not ended.is_set():
+        keys = store.read().keys
+        assert len(set(keys)) == len(keys) >= seen
+        seen = len(keys)
+    writer.join()
+    assert store.read().rows == 200
+
+
+def test_a_part_that_stands_there_twice_is_read_once(tmp_path: Path) -> None:
+    store = CaptureStore(tmp_path, "m")
+    store.append(tapped(0, 3))
+    (part,) = store.days()[0].glob("*.parquet")
+    (part.parent / "00000099.parquet").write_bytes(part.read_bytes())
+    assert store.read().rows == 3
+
+
 def test_the_oldest_go_when_the_bound_is_reached(tmp_path: Path) -> None:
     store = CaptureStore(tmp_path, "m")
     for number in range(5):
