@@ -256,4 +256,36 @@ CODES: dict[str, tuple[str, str]] = {
         "bug",
         "Please report it with the log that the message names.",
     ),
+    "trust.no-encryption-key": (
+        "trust",
+        "Name the key with `DUKOU_ENCRYPTION_KEY`, or put it back; without it nobody can read what it sealed.",
+    ),
+    "trust.wrong-encryption-key": (
+        "trust",
+        "Add the key of the first id to the key's source as a second line, then run `dukou encryption rotate`.",
+    ),
+    "trust.key-readable": (
+        "trust",
+        "`chmod 600` the file; where others have read it already, run `dukou encryption rotate`.",
+    ),
+    "trust.invalid-encryption-key": (
+        "input",
+        "`dukou encryption new` makes a key; the message names the line, never what it holds.",
+    ),
+    "trust.key-command-failed": (
+        "remote",
+        "Run the command by itself; it must print the key and end within 30 seconds.",
+    ),
+    "trust.key-exists": (
+        "state",
+        "Use it as it is, or replace it with `dukou encryption rotate`.",
+    ),
+    "trust.bad-ciphertext": (
+        "trust",
+        "Do not use it; restore it from a backup, or publish or pull the version again.",
+    ),
+    "trust.rotation-unfinished": (
+        "state",
+        "Restart what serves here, and run `dukou encryption rotate` again; both keys stay until then.",
+    ),
 }

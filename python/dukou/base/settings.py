@@ -58,6 +58,14 @@ SETTINGS: dict[str, Setting] = {
             "Private key (PEM, ECDSA P-256) that signs versions; made in the home folder on first use.",
         ),
         Setting(
+            "encryption_key",
+            "--encryption-key",
+            "DUKOU_ENCRYPTION_KEY",
+            None,
+            "Key that seals versions, captures and labels at rest: a file, `env:VARIABLE` or "
+            "`command:WORDS`; `keys/encryption.key` in the home folder where absent and there.",
+        ),
+        Setting(
             "registry",
             "--registry",
             "DUKOU_REGISTRY",
@@ -113,6 +121,19 @@ def dukou_home(flag: str | None = None) -> Path:
 def dukou_home_path(flag: str | None = None) -> Path:
     """Where the folder of dukou's state is, or would be, absolute; nothing is made."""
     return Path(str(resolve_setting("home", flag).value)).expanduser().absolute()
+
+
+def encryption_key_source(home: Path) -> str | None:
+    """Where the encryption key comes from: what is set, or the home's own key where there is one."""
+    said = resolve_setting("encryption_key").value
+    if said is not None:
+        return (
+            said
+            if said.startswith(("env:", "command:"))
+            else str(Path(said).expanduser().absolute())
+        )
+    own = home / "keys" / "encryption.key"
+    return str(own) if own.exists() else None
 
 
 def make_private_folder(folder: Path, origin: str = "") -> None:

@@ -47,6 +47,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
         "drift": Command("dukou.cli.drift", "whether requests look like what was trained on"),
         "logs": Command("dukou.cli.logs", "what stands out in the logs, and what to do about it"),
+        "encryption": Command(
+            "dukou.cli.encryption", "a key for what lies here, and what it seals"
+        ),
         "maintain": Command("dukou.cli.maintain", "what is due again and again, and doing it"),
         "retrain": Command(
             "dukou.cli.retrain", "train again on what came since, through the gates"

@@ -3,7 +3,9 @@
     HOME/monitor/MODEL/2026-11-24/000001.parquet     rows as the tap gives them (spec/tap.md)
     HOME/monitor/MODEL/labels/000001.parquet         request_id, row, label, time
 
-Parts appear by rename. Folders are 0700 and files 0600: they hold what callers sent.
+Parts appear by rename. Folders are 0700 and files 0600: they hold what callers sent. Where an encryption
+key is configured a part is sealed before it is written, and opened into memory alone; sealed parts and
+plain ones are read side by side.
 """
 
 from __future__ import annotations
@@ -20,10 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from dukou.base.settings import make_private_folder
 from dukou.monitor.requests import Requests, read_requests
+from dukou.trust.keyring import load_keyring
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+
+    from dukou.trust.keyring import Keyring
 
     Array = np.ndarray[Any, Any]
 
@@ -55,17 +60,44 @@ class CaptureStore:
 
     def __init__(self, home: Path, model: str) -> None:
         self.folder = home / "monitor" / model
+        self._home = home
+        self._model = model
 
     def append(self, table: pa.Table) -> None:
-        """Adds rows of the tap."""
+        """Adds rows of the tap.
+
+        Raises:
+            DukouError: `trust.*`, where the encryption key cannot be had: nothing is written then.
+        """
         day = self.folder / datetime.now(UTC).strftime("%Y-%m-%d")
         with self._held(fcntl.LOCK_EX):
-            parts = _parts(day)
+            parts = self._parts(day)
             if len(parts) >= _PARTS:
-                _write(day, _read_all(parts))
+                self._write(day, _join([self._read_part(part) for part in parts]))
                 for part in parts:
                     part.unlink()
-            _write(day, table)
+            self._write(day, table)
+
+    def parts(self) -> list[Path]:
+        """Every file of captures and labels, the oldest first."""
+        folders = [*self.days(), self.folder / _LABELS]
+        return [part for folder in folders for part in self._parts(folder)]
+
+    def protect(self, keyring: Keyring) -> int:
+        """Seals what is plain and wraps anew what opens by an older key; returns how many files changed.
+
+        Raises:
+            DukouError: `trust.wrong-encryption-key`, `trust.bad-ciphertext`, `store.not-writable`.
+        """
+        from dukou.trust.sealed import rewrap_file, seal_file
+
+        if not self.folder.is_dir():
+            return 0
+        with self._held(fcntl.LOCK_EX):
+            return sum(
+                seal_file(part, keyring, self._context(part.parent)) or rewrap_file(part, keyring)
+                for part in self.parts()
+            )
 
     def trim(self, *, max_bytes: int, keep: timedelta | None = None) -> int:
         """Removes the oldest until the bound holds, and what is older than `keep`; returns the bytes."""
@@ -79,9 +111,9 @@ class CaptureStore:
         oldest = None if keep is None else (datetime.now(UTC) - keep).strftime("%Y-%m-%d")
         for day in self.days():
             if oldest is not None and day.name < oldest:
-                removed += sum(part.stat().st_size for part in _parts(day))
+                removed += sum(part.stat().st_size for part in self._parts(day))
                 shutil.rmtree(day)
-        parts = [part for day in self.days() for part in _parts(day)]
+        parts = [part for day in self.days() for part in self._parts(day)]
         excess = sum(part.stat().st_size for part in parts) - max_bytes
         for part in parts:
             if excess <= 0:
@@ -123,8 +155,8 @@ class CaptureStore:
 
         tables: list[pa.Table] = []
         count = 0
-        for part in (part for day in reversed(self.days()) for part in reversed(_parts(day))):
-            table = _read_all([part])
+        for part in (part for day in reversed(self.days()) for part in reversed(self._parts(day))):
+            table = self._read_part(part)
             tables.append(table)
             count += table.num_rows
             # A request has an input and an output at least, and a row or more.
@@ -151,13 +183,13 @@ class CaptureStore:
 
         if labels:
             keys, values = list(labels), list(labels.values())
-            _write(self.folder / _LABELS, pa.table({"key": keys, "label": values}))
+            self._write(self.folder / _LABELS, pa.table({"key": keys, "label": values}))
 
     def labels(self) -> dict[str, str]:
         """Every label, `ID:ROW` → label; of two for one key the later."""
         found: dict[str, str] = {}
-        for part in _parts(self.folder / _LABELS):
-            table = _read_all([part])
+        for part in self._parts(self.folder / _LABELS):
+            table = self._read_part(part)
             keys, values = table.column("key").to_pylist(), table.column("label").to_pylist()
             found.update(zip(keys, values, strict=True))
         return found
@@ -166,8 +198,8 @@ class CaptureStore:
         """How many labels there are, without joining them."""
         import pyarrow.parquet as pq
 
-        parts = _parts(self.folder / _LABELS)
-        return sum(pq.read_metadata(part).num_rows for part in parts)
+        parts = self._parts(self.folder / _LABELS)
+        return sum(pq.read_metadata(self._open(part)).num_rows for part in parts)
 
     def read_labelled(self, *, newest_rows: int) -> Labelled:
         """The newest captured rows that have a label."""
@@ -182,37 +214,68 @@ class CaptureStore:
         values = np.array([truth[i] for i in known], dtype=object)
         return Labelled(requests.take(known), values)
 
+    # Files
 
-def _parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.parquet")) if folder.is_dir() else []
+    def _context(self, folder: Path) -> str:
+        """What a part is, so that none can stand in for another model's, or a label for a capture."""
+        return f"{'labels' if folder.name == _LABELS else 'captures'} of {self._model}"
 
+    @staticmethod
+    def _parts(folder: Path) -> list[Path]:
+        return sorted(folder.glob("*.parquet")) if folder.is_dir() else []
 
-def _write(folder: Path, table: pa.Table) -> None:
-    import pyarrow.parquet as pq
+    def _open(self, part: Path) -> pa.BufferReader:
+        """The part in memory, in clear."""
+        import pyarrow as pa
 
-    make_private_folder(folder)
-    names = [int(part.stem) for part in _parts(folder) if part.stem.isdigit()]
-    # Several may write labels at once: the name is taken by whoever links it first.
-    number = max(names, default=0) + 1
-    incoming = folder / f".{os.getpid()}-{number}.new"
-    descriptor = os.open(incoming, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as sink:
-            pq.write_table(table, sink, compression="zstd")
-        while True:
-            try:
-                (folder / f"{number:08d}.parquet").hardlink_to(incoming)
-                return
-            except FileExistsError:
-                number += 1
-    finally:
-        incoming.unlink(missing_ok=True)
+        from dukou.trust.envelope import is_sealed, open_bytes
 
+        # In one go: a part may be sealed, where it lies, between two looks at it.
+        content = part.read_bytes()
+        if is_sealed(content):
+            keyring = load_keyring(self._home)
+            content = open_bytes(content, keyring, self._context(part.parent), f"`{part}`")
+        return pa.BufferReader(content)
 
-def _read_all(parts: Iterable[Path]) -> pa.Table:
-    import pyarrow.parquet as pq
+    def _read_part(self, part: Path) -> pa.Table:
+        import pyarrow.parquet as pq
 
-    return _join([pq.read_table(part) for part in parts])
+        return pq.read_table(self._open(part))
+
+    def _write(self, folder: Path, table: pa.Table) -> None:
+        make_private_folder(folder)
+        content = self._sealed(folder, table)
+        names = [int(part.stem) for part in self._parts(folder) if part.stem.isdigit()]
+        # Several may write labels at once: the name is taken by whoever links it first.
+        number = max(names, default=0) + 1
+        incoming = folder / f".{os.getpid()}-{number}.new"
+        descriptor = os.open(incoming, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as sink:
+                sink.write(content)
+            while True:
+                try:
+                    (folder / f"{number:08d}.parquet").hardlink_to(incoming)
+                    return
+                except FileExistsError:
+                    number += 1
+        finally:
+            incoming.unlink(missing_ok=True)
+
+    def _sealed(self, folder: Path, table: pa.Table) -> memoryview | bytes:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        content = memoryview(sink.getvalue())
+        # Asked for every time: whoever rotates the key expects the old one to be used no more.
+        keyring = load_keyring(self._home)
+        if keyring is None:
+            return content
+        from dukou.trust.envelope import seal_bytes
+
+        return seal_bytes(content, keyring, self._context(folder))
 
 
 def _join(tables: Iterable[pa.Table]) -> pa.Table:
