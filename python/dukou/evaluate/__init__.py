@@ -5,6 +5,8 @@ from __future__ import annotations
 from dukou.base.lazy import lazy_attributes
 
 _PUBLIC = {
+    "Calibration": "dukou.evaluate.calibration:Calibration",
+    "CalibrationBin": "dukou.evaluate.calibration:CalibrationBin",
     "Comparison": "dukou.evaluate.compare:Comparison",
     "CrossValidation": "dukou.evaluate.crossval:CrossValidation",
     "DataReport": "dukou.evaluate.checks:DataReport",
@@ -15,6 +17,7 @@ _PUBLIC = {
     "Predictions": "dukou.evaluate.predict:Predictions",
     "TASKS": "dukou.evaluate.tasks:TASKS",
     "Table": "dukou.evaluate.data:Table",
+    "calibrate_predictions": "dukou.evaluate.calibration:calibrate_predictions",
     "check_data": "dukou.evaluate.checks:check_data",
     "check_gates": "dukou.evaluate.gates:check_gates",
     "compare_classes": "dukou.evaluate.compare:compare_classes",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dukou.base.errors import InputError
+from dukou.evaluate.calibration import Calibration, calibrate_predictions
 from dukou.evaluate.intervals import (
     Interval,
     interval_of_resamples,
@@ -35,6 +36,8 @@ METRICS = (
     "f1_weighted",
     "roc_auc",
     "log_loss",
+    "brier",
+    "calibration_error",
 )
 # With two classes also these, of the second class.
 BINARY_METRICS = ("precision", "recall", "f1")
@@ -64,6 +67,7 @@ class Classification:
         labels: order of the matrix.
         confusion: rows are the truth, columns what was said; counts.
         curves: label → (false positive rates, true positive rates).
+        calibration: what its probabilities are worth; none where it gives none.
     """
 
     metrics: dict[str, Interval]
@@ -71,6 +75,7 @@ class Classification:
     labels: tuple[str, ...]
     confusion: tuple[tuple[int, ...], ...]
     curves: dict[str, tuple[tuple[float, ...], tuple[float, ...]]]
+    calibration: Calibration | None = None
 
 
 def index_truth(predictions: Predictions, truth: Array) -> Array:
@@ -128,12 +133,18 @@ def judge_classes(
     if predictions.scores is not None:
         metrics |= _judge_scores(predictions, true, resamples, seed, confidence)
         curves = _curves(labels, true, predictions.scores)
+    calibration = calibrate_predictions(
+        predictions, truth, resamples=resamples, seed=seed, confidence=confidence
+    )
+    if calibration is not None:
+        metrics |= {"brier": calibration.brier, "calibration_error": calibration.error}
     return Classification(
         metrics,
         per_class,
         labels,
         tuple(tuple(map(int, row)) for row in np.asarray(matrix)),
         curves,
+        calibration,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dukou.evaluate.calibration import Calibration
 from dukou.evaluate.classification import ClassReport
 from dukou.evaluate.compare import Comparison
 from dukou.evaluate.crossval import CrossValidation
@@ -29,6 +30,7 @@ class Evaluation:
         labels: the classes, in the order of `confusion`.
         confusion: rows are the truth, columns what was said.
         curves: label → (false positive rates, true positive rates).
+        calibration: what the probabilities are worth, where the model gives any.
         crossval: of the training, where it was done.
         comparison: with the champion, where there is one.
         gates: how each went.
@@ -45,6 +47,7 @@ class Evaluation:
     labels: tuple[str, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
     curves: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
+    calibration: Calibration | None = None
     crossval: CrossValidation | None = None
     comparison: Comparison | None = None
     gates: tuple[GateResult, ...] = ()
@@ -76,6 +79,7 @@ class Evaluation:
             "labels": list(self.labels),
             "confusion": [list(row) for row in self.confusion],
             "curves": {label: [list(x), list(y)] for label, (x, y) in self.curves.items()},
+            "calibration": self.calibration.to_json() if self.calibration else None,
             "crossval": self.crossval.to_json() if self.crossval else None,
             "comparison": self.comparison.to_json() if self.comparison else None,
             "gates": [result.to_json() for result in self.gates],
@@ -86,6 +90,7 @@ class Evaluation:
     def from_json(cls, document: dict[str, Any]) -> Evaluation:
         """The inverse of `to_json`."""
         crossval, comparison = document["crossval"], document["comparison"]
+        calibration = document.get("calibration")
         return cls(
             task=document["task"],
             variant=document["variant"],
@@ -105,6 +110,7 @@ class Evaluation:
             labels=tuple(document["labels"]),
             confusion=tuple(tuple(row) for row in document["confusion"]),
             curves={label: (tuple(x), tuple(y)) for label, (x, y) in document["curves"].items()},
+            calibration=Calibration.from_json(calibration) if calibration else None,
             crossval=CrossValidation.from_json(crossval) if crossval else None,
             comparison=Comparison.from_json(comparison) if comparison else None,
             gates=tuple(GateResult(**result) for result in document["gates"]),

@@ -87,6 +87,7 @@ def evaluate_classifier(
         labels=found.labels,
         confusion=found.confusion,
         curves=found.curves,
+        calibration=found.calibration,
         facts={"seed": seed, "resamples": resamples, "batch_rows": batch_rows},
     )
 

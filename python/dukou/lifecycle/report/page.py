@@ -41,6 +41,8 @@ def _draw(facts: Mapping[str, Any]) -> dict[str, str]:
         drawn["confusion"] = plots.draw_confusion(
             facts["evaluate"]["labels"], facts["evaluate"]["confusion"]
         )
+        if facts["evaluate"].get("calibration"):
+            drawn["calibration"] = plots.draw_calibration(facts["evaluate"]["calibration"]["bins"])
     if "optimize" in facts:
         drawn["variants"] = plots.draw_variants(
             facts["optimize"]["candidates"], facts["optimize"]["chosen"]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# What is better small is not drawn among what is better large.
+_LOSSES = frozenset({"log_loss", "brier", "calibration_error", "rmse", "mae"})
 _BLUE, _ORANGE, _GREY = "#1f6f8b", "#e07a3f", "#8a8f98"
 
 
@@ -55,7 +57,7 @@ def draw_folds(values: Sequence[float], metric: str) -> str:
 
 def draw_metrics(metrics: Mapping[str, Mapping[str, float]]) -> str:
     """Each metric with its interval."""
-    names = [n for n, m in metrics.items() if n != "log_loss"]
+    names = [n for n in metrics if n not in _LOSSES]
     figure = _figure(5.2, 0.5 + 0.32 * len(names))
     axes = figure.add_subplot()
     for row, name in enumerate(names):
@@ -65,6 +67,21 @@ def draw_metrics(metrics: Mapping[str, Mapping[str, float]]) -> str:
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xlabel("value with its 95 % interval")
+    return _svg(figure)
+
+
+def draw_calibration(bins: Sequence[Mapping[str, Any]]) -> str:
+    """What came true over what was said, a point a bin with its interval; right is the diagonal."""
+    figure = _figure(5.2, 4.2)
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=0.8, linestyle=":")
+    for part in bins:
+        came = part["came"]
+        axes.plot([part["said"]] * 2, [came["low"], came["high"]], color=_BLUE, linewidth=2)
+    said = [part["said"] for part in bins]
+    axes.plot(said, [part["came"]["value"] for part in bins], "o-", color=_ORANGE, linewidth=1)
+    axes.set_xlabel("said: mean probability of the bin")
+    axes.set_ylabel("came true: share of its rows")
     return _svg(figure)
 
 

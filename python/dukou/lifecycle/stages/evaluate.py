@@ -19,7 +19,7 @@ class EvaluateStage:
 
     name = "evaluate"
     needs = ("data", "convert")
-    revision = 2
+    revision = 3
     cached = True
 
     def depends(self, line: Line) -> Mapping[str, Any]:
