@@ -100,6 +100,11 @@ CODES: dict[str, tuple[str, str]] = {
         "input",
         "The message names the field.",
     ),
+    "deploy.not-yet": (
+        "state",
+        "Start one server a machine yourself, behind a load balancer of your own, or set "
+        '`profile = "centralized"` and `replicas = 1`.',
+    ),
     "usage.invalid": (
         "input",
         "`dukou COMMAND --help` shows what it takes.",

@@ -6,6 +6,7 @@ MODEL is a file of any kind that dukou reads, or a version of the registry:
   digits             the registry's `digits`: its `champion`, followed as the alias moves
   digits:3           version 3, and no other
   digits@challenger  whatever has this alias
+  ./digits           a project's folder: its model, as `[deploy]` says
 
 Ctrl-C or SIGTERM answers what is in flight and ends.
 """

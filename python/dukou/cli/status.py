@@ -41,10 +41,13 @@ def _look_at(folder: Any, document: dict[str, Any]) -> dict[str, Any]:
     from dukou.serve.local_api import LocalApi
 
     server = {**document, "state": None, "problem": None, "trouble": None, "rollouts": []}
+    server |= {"unplaced": [], "memory_bytes": None}
     control = folder.read(folder.control)
     if control is not None:
         server["trouble"] = control.get("trouble")
         server["rollouts"] = control.get("rollouts", [])
+        server["unplaced"] = control.get("unplaced", [])
+        server["memory_bytes"] = control.get("memory_bytes")
     server["monitor"] = (folder.read(folder.monitor) or {}).get("models", {})
     try:
         server["state"] = LocalApi(folder.socket, timeout_s=2.0).state()
@@ -63,7 +66,7 @@ def _show(server: dict[str, Any]) -> str:
     if server["control"] is not None:
         parts.append(_show_process("control", server["control"]))
     if state is not None:
-        parts.append(f"{state['gauges']['rss_bytes'] / 1e6:.0f} MB")
+        parts.append(_show_memory(state["gauges"]["rss_bytes"], server["memory_bytes"]))
     lines.append("  " + " · ".join(parts))
     if state is None:
         lines.append(f"  {server['problem']}")
@@ -86,6 +89,7 @@ def _show(server: dict[str, Any]) -> str:
         trouble = server["trouble"]
         since = show_age(time.time() - trouble["since"])
         lines.append(f"  kept as it is, for {since}: {trouble['message']} [{trouble['code']}]")
+    lines += [f"  {asked['message']} [{asked['code']}]" for asked in server["unplaced"]]
     lines += [
         f"  {line}"
         for model, found in server["monitor"].items()
@@ -116,6 +120,17 @@ def _show_monitor(model: str, found: dict[str, Any]) -> list[str]:
             f"features moved in {drift['rows']} rows; `dukou drift {model}` says which"
         )
     return lines
+
+
+def _show_memory(held: int, allowed: int | None) -> str:
+    """What the engine holds, and whether that is more than its deployments allow."""
+    from dukou.base.sizes import write_size
+
+    text = f"{held / 1e6:.0f} MB"
+    if allowed is None:
+        return text
+    relation = "MORE THAN" if held > allowed else "of"
+    return f"{text} {relation} the {write_size(allowed)} allowed"
 
 
 def _show_process(name: str, process: dict[str, Any]) -> str:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from dukou.base.documents import parse_document
-from dukou.base.errors import DukouError
+from dukou.base.errors import DukouError, StateError
 from dukou.base.ids import ModelName
 from dukou.control.split import follows_champion, split_for_rollout
 from dukou.deploy.compile import Surroundings, compile_deployment, deployment_of_reference
 from dukou.deploy.document import Deployment
+from dukou.deploy.placement import unplaced
 from dukou.deploy.table import ServingTable
 from dukou.package.layout import GOLDEN_FILE, file_layers
 from dukou.package.store import Store
@@ -36,6 +37,9 @@ class DesiredState:
         self.store = Store(self._home / "store")
         # digest → class names: a version never changes.
         self._labels: dict[str, tuple[str, ...]] = {}
+        # What the deployments of the last table ask for and nobody carries out.
+        self.unplaced: list[StateError] = []
+        self.memory_bytes: int | None = None
 
     def token(self) -> object:
         """Compares equal for as long as nothing that the table depends on changed. Cheap."""
@@ -66,6 +70,10 @@ class DesiredState:
         deployments = [
             self._deployment(e["name"], e["reference"]) for e in self._document["references"]
         ]
+        self.unplaced = [error for error in map(unplaced, deployments) if error is not None]
+        allowed = [d.memory_bytes for d in deployments if d.memory_bytes is not None]
+        # They share one engine: where one says nothing, the sum says nothing either.
+        self.memory_bytes = sum(allowed) if len(allowed) == len(deployments) else None
         return compile_deployment(
             [self._with_rollouts(deployment) for deployment in deployments],
             resolve=self._registry.resolve,

@@ -73,6 +73,7 @@ def main(words: Sequence[str]) -> int:
                     keeper.step()
                     watching.keep(loop.served)
                     voice.show_rollouts(keeper.describe())
+                    voice.show_placement()
                 pause = _POLL_S if voice.applied else _POLL_UNTIL_FIRST_S
                 if select.select(waited, [], [], pause)[0]:
                     return 0
@@ -106,6 +107,8 @@ class _Voice:
             "models": [],
             "trouble": None,
             "rollouts": [],
+            "unplaced": [],
+            "memory_bytes": None,
         }
 
     def say_applied(self, table: dict[str, Any]) -> None:
@@ -137,6 +140,18 @@ class _Voice:
         if rollouts != self._document["rollouts"]:
             self._document["rollouts"] = rollouts
             self._write()
+
+    def show_placement(self) -> None:
+        """What the deployments ask for and this server does not do: said once each, kept for `status`."""
+        events = [{**_trouble(error), "event": "unplaced"} for error in self.desired.unplaced]
+        memory = self.desired.memory_bytes
+        if [events, memory] == [self._document["unplaced"], self._document["memory_bytes"]]:
+            return
+        for event in events:
+            if event not in self._document["unplaced"]:
+                _emit(event)
+        self._document |= {"unplaced": events, "memory_bytes": memory}
+        self._write()
 
     def say_rollout(self, text: str) -> None:
         """A decision, for whoever watches the server."""

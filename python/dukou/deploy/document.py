@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from dukou.deploy import defaults
 from dukou.deploy.table import Name
+
+# The strategies of deployment; `placement.py` says what of them is carried out.
+Profile = Literal["centralized", "distributed", "edge", "container", "microservice"]
+PROFILES: tuple[Profile, ...] = get_args(Profile)
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 
@@ -164,11 +168,24 @@ class DeployedModel(_Section):
 
 
 class Deployment(_Section):
-    """A deployment document, as written in a file or kept in the registry."""
+    """A deployment document, as written in a file or kept in the registry.
+
+    Attributes:
+        name: what `dukou serve` is given.
+        models: that are served together.
+        profile: the strategy; see `dukou.deploy.placement` for what is carried out.
+        replicas: engines that are to serve this.
+        memory_bytes: that one engine may take; watched, not enforced.
+        access: who may ask.
+        require_signature: whether versions must be signed by a key of the trust store.
+    """
 
     version: Literal[1] = 1
     name: Name
     models: Annotated[list[DeployedModel], Field(min_length=1)]
+    profile: Profile = "centralized"
+    replicas: Annotated[int, Field(ge=1, le=10_000)] = 1
+    memory_bytes: Annotated[int, Field(ge=1)] | None = None
     access: Literal["loopback"] = "loopback"
     require_signature: bool = True
 

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dukou.lifecycle.project import Project
+from dukou.lifecycle.project import DeploySection, Project
 
 if TYPE_CHECKING:
     from dukou.registry.registry import Registry
 
 
+# What of a deployment `[deploy]` can say: the document's key, or section and key → the project's.
+_WHOLE = {"profile": "profile", "replicas": "replicas", "memory_bytes": "memory_bytes"}
+_OF_MODEL = {
+    ("run", "instances"): "instances",
+    ("run", "threads"): "threads",
+    ("batching", "max_rows"): "batch_rows",
+    ("limits", "queue"): "queue",
+    ("limits", "deadline_ms"): "deadline_ms",
+}
+
+
 def put_deployment(registry: Registry, project: Project) -> None:
     """Writes the project's settings into the model's deployment; what others wrote there stays.
+
+    What the project file can say is the project's alone: a line that is gone from the file is gone
+    from the deployment, and the default holds.
 
     A project that asks for nothing leaves no deployment behind: the model's name is enough.
 
@@ -24,8 +38,8 @@ def put_deployment(registry: Registry, project: Project) -> None:
 
     name = project.model.name
     kept = registry.deployment(name)
-    ours = _ours(project)
-    if kept is None and not ours:
+    ours, whole = _ours(project), _whole(project.deploy)
+    if kept is None and not ours and not whole:
         return
     document: dict[str, Any] = {"version": 1, "name": name, "models": [{"name": name}]}
     if kept is not None:
@@ -35,13 +49,37 @@ def put_deployment(registry: Registry, project: Project) -> None:
         if (model.get("model") or model["name"]) == name:
             model.pop("capture", None)
             model.pop("monitor", None)
-            model.update(ours)
+            for section, key in _OF_MODEL:
+                model[section] = {k: v for k, v in model.get(section, {}).items() if k != key}
+            for section in {section for section, _ in _OF_MODEL}:
+                model[section] |= ours.get(section, {})
+                if not model[section]:
+                    del model[section]
+            model.update({key: value for key, value in ours.items() if key not in model})
+    document = {key: value for key, value in document.items() if key not in _WHOLE} | whole
     document["models"] = models
     parse_document(Deployment, document, code="deploy.invalid", source=f"deployment `{name}`")
     registry.put_deployment(name, document, expected=0 if kept is None else kept.revision)
 
 
+def _whole(deploy: DeploySection) -> dict[str, Any]:
+    """What `[deploy]` says of the deployment as a whole, but for what is the default anyway."""
+    said = {key: getattr(deploy, name) for key, name in _WHOLE.items()}
+    default = DeploySection()
+    return {key: value for key, value in said.items() if value != getattr(default, _WHOLE[key])}
+
+
 def _ours(project: Project) -> dict[str, Any]:
+    """What the project says of its model, as in a deployment."""
+    ours: dict[str, Any] = {}
+    for (section, key), name in _OF_MODEL.items():
+        value = getattr(project.deploy, name)
+        if value is not None:
+            ours.setdefault(section, {})[key] = value
+    return ours | _watching(project)
+
+
+def _watching(project: Project) -> dict[str, Any]:
     monitor = project.monitor
     if not monitor.capture:
         return {}

@@ -16,6 +16,8 @@ from dukou.base.documents import parse_document
 from dukou.base.durations import parse_duration
 from dukou.base.errors import InputError
 from dukou.base.ids import parse_model_name
+from dukou.base.sizes import parse_size
+from dukou.deploy.document import Profile
 from dukou.lifecycle.extends import load_extended
 from dukou.registry.entries import CHAMPION
 from dukou.rollout.policy import Policy
@@ -191,11 +193,33 @@ class CanarySection(_Section):
 
 
 class DeploySection(_Section):
-    """`[deploy]`: how the new version is put in the place of the champion."""
+    """`[deploy]`: how the new version is put in the place of the champion, and how it is run.
+
+    Attributes:
+        alias: what moves to the new version.
+        strategy: at once, or by canary.
+        canary: the rules of the latter.
+        profile: the strategy of deployment.
+        replicas: engines that are to serve the model.
+        instances: runs that go on at once in one engine; the CPUs where nothing is said.
+        threads: inside one run.
+        batch_rows: of one run, at most; 1 turns batching off.
+        queue: requests that wait; more is refused at once.
+        deadline: of a request that names none: `500ms`.
+        memory: that one engine may take: `256m`; watched, not enforced.
+    """
 
     alias: str = "champion"
     strategy: Literal["immediate", "canary"] = "immediate"
     canary: CanarySection = CanarySection()
+    profile: Profile = "centralized"
+    replicas: Annotated[int, Field(ge=1, le=10_000)] = 1
+    instances: Annotated[int, Field(ge=1, le=256)] | None = None
+    threads: Annotated[int, Field(ge=1, le=256)] | None = None
+    batch_rows: Annotated[int, Field(ge=1, le=65536)] | None = None
+    queue: Annotated[int, Field(ge=1)] | None = None
+    deadline: str | None = None
+    memory: str | None = None
 
     @model_validator(mode="after")
     def _canary_is_for_the_champion(self) -> DeploySection:
@@ -204,6 +228,27 @@ class DeploySection(_Section):
                 f"a canary ends with the alias `{CHAMPION}`, and `alias` is `{self.alias}`"
             )
         return self
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> DeploySection:
+        try:
+            _, _ = self.deadline_ms, self.memory_bytes
+        except InputError as error:
+            raise ValueError(error.message) from None
+        return self
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """Milliseconds, at least 1; None where nothing is said."""
+        if self.deadline is None:
+            return None
+        length = parse_duration(self.deadline, key="deploy.deadline")
+        return max(1, round(length.total_seconds() * 1000))
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """None where nothing is said."""
+        return None if self.memory is None else parse_size(self.memory, key="deploy.memory")
 
 
 class Project(_Section):

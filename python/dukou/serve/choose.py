@@ -18,6 +18,7 @@ from dukou.serve.order import Order, Reference
 from dukou.serve.process import ChildProcess, describe_end
 
 _REFERENCE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(:[0-9]+|@[A-Za-z0-9][A-Za-z0-9._-]*)?\Z")
+_PROJECT_FILE = "dukou.toml"
 # A word that ends like this means a file, even one that is not there.
 _FILE_ENDINGS = (
     ".onnx",
@@ -52,7 +53,8 @@ def choose(
     """What to serve, every part of it checked as far as it can be without starting anything.
 
     Args:
-        models: files, or references: `digits`, `digits:3`, `digits@champion`.
+        models: files, folders of projects (their models' champions), or references: `digits`,
+            `digits:3`, `digits@champion`.
         home: DUKOU_HOME, where conversions are kept.
         names: what the models are served as, in their order; fewer leave the rest their own names.
         host: a loopback address.
@@ -74,10 +76,11 @@ def choose(
     golden: dict[str, list[dict[str, Any]]] = {}
     references: list[Reference] = []
     taken: set[str] = set()
-    for index, text in enumerate(models):
+    for index, word in enumerate(models):
         said = parse_model_name(names[index]) if index < len(names) else None
+        text = _model_of_project(word) or word
         path = Path(text).expanduser()
-        is_file = _is_file(text, path)
+        is_file = names_a_file(text, path)
         name = said or (name_of_file(path) if is_file else _model_of(text))
         if name in taken:
             raise InputError(
@@ -105,10 +108,31 @@ def choose(
     )
 
 
-def _is_file(text: str, path: Path) -> bool:
+def _model_of_project(word: str) -> str | None:
+    """The name of the model whose project this folder is; None for every other word.
+
+    A plain word is a reference first: a folder of the same name as a model in the registry is no
+    reason to miss it.
+    """
+    file = Path(word).expanduser() / _PROJECT_FILE
+    if (os.sep not in word and word not in (".", "..", "~")) or not file.is_file():
+        return None
+    import tomllib
+
+    try:
+        section = tomllib.loads(file.read_text(encoding="utf-8")).get("model")
+    except ValueError as error:
+        raise InputError("project.invalid", f"`{file}` is not TOML: {error}") from None
+    name = section.get("name") if isinstance(section, dict) else None
+    if not isinstance(name, str):
+        raise InputError("project.invalid", f"`{file}` says no `model.name`")
+    return parse_model_name(name)
+
+
+def names_a_file(text: str, path: Path) -> bool:
+    """Whether a word means a file rather than a reference; one that is not there is refused."""
     if path.is_file():
         return True
-    # A folder of the same name as a model in the registry (a project, say) is no reason to miss it.
     if os.sep in text or text.startswith("~") or path.suffix.lower() in _FILE_ENDINGS:
         if not path.exists():
             raise InputError("formats.not-found", f"there is nothing at `{path}`")

@@ -191,6 +191,8 @@ class Supervisor:
                 self._become_ready({**self.order.golden, **(event.get("golden") or {})})
             case "rollout":
                 self._say(f"rollout: {event.get('message')}")
+            case "unplaced":
+                self._say(f"warning: {refusal(event)}")
             case "trouble":
                 error = refusal(event)
                 if not self._ready:
