@@ -28,8 +28,17 @@ The factor must not be negative: `stake <= 1 / (rho M + slack n_t)` where `M` bo
 of the block. `M = n_c` always holds and is used for the first blocks. After them `M` is what the champion's
 past makes plausible: its mean and two standard deviations, widened by how unevenly its events came, and
 at least twice what one of its runs holds. In a worse block, where the factor would be negative, the
-capital is lost and no more; to that small extent the guarantee leans on such blocks being rare, and
-the simulations in `tests/unit/rollout` measure what that costs rather than assume it.
+capital is lost and no more; to that small extent the guarantee leans on such blocks being rare. What it
+leans on is bounded from the other side too: no block multiplies a part of the capital by more than
+`_MOST_A_BLOCK` (what is not won is a loss for the bet, so that is always allowed). A burst that hits one
+arm alone, as often the one as the other, therefore proves nothing by itself: it would have to hit the
+challenger several times and the champion never. `tests/unit/rollout` simulates such bursts.
+
+**Harm that comes late.** A bet that has lost its capital proves nothing any more: an hour of
+clean traffic, or a second in which the champion failed as never before, would leave a version that
+begins to fail later to pass unseen. So a part of the capital is kept back and goes into the bets bit by
+bit, ever less of it a block, never all: a bet that begins at block `j` is another such bet, and the
+sum of bets with shares that sum to 1 is again one (as in e-detectors: Shin, Ramdas & Rinaldo 2024).
 
 **One arm** (`BudgetTest`: disagreement). `x` of `n` compared rows differ, at most `budget * n` on average.
 `1 + share (x / (budget n) - 1)` is never negative for a share below 1: no bound is needed.
@@ -49,12 +58,18 @@ from typing import Any
 
 # Shares of the largest stake, beside the one that is made for `_HARM`; and the capital that each begins with.
 _SHARES = (0.2, 0.8)
-PAIRED_WEIGHTS = (0.6, 0.2, 0.2)
+PAIRED_WEIGHTS = (0.7, 0.15, 0.15)
 _HARM = 2.5
 _SMALLEST_SHARE, _LARGEST_SHARE = 0.05, 0.95
 # Shares of the largest stake, each with an equal part of the capital.
 BUDGET_SHARES = (0.05, 0.15, 0.35, 0.7)
 BUDGET_WEIGHTS = (0.25,) * 4
+
+# Of the capital, this is kept back at the start; a quarter of it is still there after `15 * _SLOWLY` blocks.
+RESERVE = 0.05
+_SLOWLY = 20.0
+# A part of a paired test's capital grows by no more than this in a block: one second alone proves nothing.
+_MOST_A_BLOCK = 3.0
 
 # Blocks before the champion's own past says how many of its events come at once.
 _FIRST_BLOCKS = 3
@@ -79,14 +94,16 @@ class PairedTest:
             their mean, over the mean; 1 where each request fails by itself.
         champion: (requests, events) of the champion so far.
         challenger: (requests, events) of the challenger so far.
+        reserve: of the capital, what is in no bet yet.
     """
 
-    capitals: tuple[float, ...] = (0.0,) * len(PAIRED_WEIGHTS)
+    capitals: tuple[float, ...] = (math.log(1.0 - RESERVE),) * len(PAIRED_WEIGHTS)
     blocks: int = 0
     recent: tuple[float, float] = (0.0, 0.0)
     spread: tuple[float, float] = (1.0, 1.0)
     champion: tuple[int, int] = (0, 0)
     challenger: tuple[int, int] = (0, 0)
+    reserve: float = RESERVE
 
     def add(
         self,
@@ -113,8 +130,9 @@ class PairedTest:
         gain = x_t - rho * x_c - slack * n_t
         made = self._stake(n_c, n_t, ratio, slack) / largest
         shares = (min(_LARGEST_SHARE, max(_SMALLEST_SHARE, made)), *_SHARES)
+        fresh, reserve = _take(self.reserve, self.blocks)
         capitals = tuple(
-            _multiplied(capital, 1.0 + share * largest * gain)
+            _staked(capital, fresh, min(1.0 + share * largest * gain, _MOST_A_BLOCK))
             for capital, share in zip(self.capitals, shares, strict=True)
         )
         return PairedTest(
@@ -124,6 +142,7 @@ class PairedTest:
             spread=self._spread_with(n_c, x_c),
             champion=(self.champion[0] + n_c, self.champion[1] + x_c),
             challenger=(self.challenger[0] + n_t, self.challenger[1] + x_t),
+            reserve=reserve,
         )
 
     def _stake(self, n_c: int, n_t: int, ratio: float, slack: float) -> float:
@@ -159,7 +178,7 @@ class PairedTest:
     @property
     def value(self) -> float:
         """The e-value: the whole capital."""
-        return _total(self.capitals, PAIRED_WEIGHTS)
+        return self.reserve + _total(self.capitals, PAIRED_WEIGHTS)
 
     def to_json(self) -> dict[str, Any]:
         """As kept in the registry."""
@@ -170,6 +189,7 @@ class PairedTest:
             "spread": list(self.spread),
             "champion": list(self.champion),
             "challenger": list(self.challenger),
+            "reserve": self.reserve,
         }
 
     @classmethod
@@ -182,6 +202,8 @@ class PairedTest:
             spread=(float(document["spread"][0]), float(document["spread"][1])),
             champion=(int(document["champion"][0]), int(document["champion"][1])),
             challenger=(int(document["challenger"][0]), int(document["challenger"][1])),
+            # A rollout that began when nothing was kept back goes on without.
+            reserve=float(document.get("reserve", 0.0)),
         )
 
 
@@ -193,40 +215,77 @@ class BudgetTest:
         capitals: logarithm of the capital of each share in `BUDGET_SHARES`.
         rows: that were compared so far.
         events: those that differ.
+        blocks: that were counted.
+        reserve: of the capital, what is in no bet yet.
     """
 
-    capitals: tuple[float, ...] = (0.0,) * len(BUDGET_SHARES)
+    capitals: tuple[float, ...] = (math.log(1.0 - RESERVE),) * len(BUDGET_SHARES)
     rows: int = 0
     events: int = 0
+    blocks: int = 0
+    reserve: float = RESERVE
 
     def add(self, rows: int, events: int, *, budget: float) -> BudgetTest:
         """The test after another block of at least one row; `budget` is above 0."""
         gain = events / (budget * rows) - 1.0
+        fresh, reserve = _take(self.reserve, self.blocks)
         capitals = tuple(
-            _multiplied(capital, 1.0 + share * gain)
+            _staked(capital, fresh, 1.0 + share * gain)
             for capital, share in zip(self.capitals, BUDGET_SHARES, strict=True)
         )
-        return replace(self, capitals=capitals, rows=self.rows + rows, events=self.events + events)
+        return replace(
+            self,
+            capitals=capitals,
+            rows=self.rows + rows,
+            events=self.events + events,
+            blocks=self.blocks + 1,
+            reserve=reserve,
+        )
 
     @property
     def value(self) -> float:
         """The e-value: the whole capital."""
-        return _total(self.capitals, BUDGET_WEIGHTS)
+        return self.reserve + _total(self.capitals, BUDGET_WEIGHTS)
 
     def to_json(self) -> dict[str, Any]:
         """As kept in the registry."""
         capitals = [_finite(capital) for capital in self.capitals]
-        return {"capitals": capitals, "rows": self.rows, "events": self.events}
+        return {
+            "capitals": capitals,
+            "rows": self.rows,
+            "events": self.events,
+            "blocks": self.blocks,
+            "reserve": self.reserve,
+        }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> BudgetTest:
         """The inverse of `to_json`."""
         capitals = tuple(_infinite(capital) for capital in document["capitals"])
-        return cls(capitals, int(document["rows"]), int(document["events"]))
+        return cls(
+            capitals,
+            int(document["rows"]),
+            int(document["events"]),
+            int(document.get("blocks", 0)),
+            float(document.get("reserve", 0.0)),
+        )
 
 
-def _multiplied(capital: float, factor: float) -> float:
-    return capital + math.log(factor) if factor > 0.0 else -math.inf
+def _take(reserve: float, blocks: int) -> tuple[float, float]:
+    """What goes from the reserve into the bets now, and what stays: it falls as one over a square root."""
+    stays = reserve * math.sqrt((_SLOWLY + blocks) / (_SLOWLY + blocks + 1.0))
+    return reserve - stays, stays
+
+
+def _staked(capital: float, fresh: float, factor: float) -> float:
+    """The logarithm of a part's capital after a block; what is fresh takes part in it."""
+    if factor <= 0.0:
+        return -math.inf
+    if fresh > 0.0:
+        added = math.log(fresh)
+        high, low = max(capital, added), min(capital, added)
+        capital = high + math.log1p(math.exp(low - high))
+    return capital + math.log(factor)
 
 
 def _total(capitals: Sequence[float], weights: Sequence[float]) -> float:

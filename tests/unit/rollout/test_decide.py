@@ -106,6 +106,22 @@ def test_five_points_of_disagreement_are_rolled_back_within_a_minute(per_second:
         assert rows < needed
 
 
+@pytest.mark.parametrize("begins_s", [100, 190])
+def test_harm_that_comes_late_and_after_bad_seconds_is_found(begins_s: int) -> None:
+    """Five times the errors from the second or third step on, in traffic whose stalls hit both arms: a
+    bet that lost everything in one of them would let the version pass."""
+    chance = np.random.default_rng(10)
+    kinds = []
+    for _ in range(30):
+        traffic = Traffic(per_second=200, champion=0.02, challenger=0.02, stall=0.05)
+        traffic.later = (begins_s, 0.1)
+        decision, _, _ = roll(Policy(max_disagreement=None, min_seconds=90), traffic, chance)
+        kinds.append(decision and decision.kind)
+    print(f"from second {begins_s}: {kinds.count('rollback')} of 30 rolled back")
+    assert kinds.count("promote") == 0
+    assert kinds.count("rollback") >= 29
+
+
 def test_a_good_version_reaches_all_of_the_traffic() -> None:
     chance = np.random.default_rng(9)
     ended = [roll(Policy(), Traffic(per_second=200), chance)[0] for _ in range(40)]

@@ -25,6 +25,8 @@ class Traffic:
     runs: tuple[int, int] = (1, 1)
     # The chance that a second is a bad one, for both arms: most is slow, and much fails.
     stall: float = 0.0
+    # From this second on the challenger fails at this rate.
+    later: tuple[float, float] | None = None
 
 
 def roll(
@@ -40,7 +42,10 @@ def roll(
         bad = chance.random() < traffic.stall
         slow, more = (0.9, float(chance.random())) if bad else (traffic.slow, 0.0)
         failed_old = _fail(old, max(more, traffic.champion), traffic.runs[0], chance)
-        failed_new = _fail(new, max(more, traffic.challenger), traffic.runs[1], chance)
+        rate = traffic.challenger
+        if traffic.later is not None and second >= traffic.later[0]:
+            rate = traffic.later[1]
+        failed_new = _fail(new, max(more, rate), traffic.runs[1], chance)
         compared = int(old * policy.shadow_share) if policy.max_disagreement else 0
         block = Block(
             Arm(old, failed_old, int(chance.binomial(old, slow))),
