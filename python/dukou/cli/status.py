@@ -119,6 +119,16 @@ def _show_monitor(model: str, found: dict[str, Any]) -> list[str]:
             f"drift of {model}:{drift['version']}: {state}{drift['moved']} of {drift['tested']} "
             f"features moved in {drift['rows']} rows; `dukou drift {model}` says which"
         )
+    if "lost" in found:
+        lines.append(
+            f"captures of {model}: {found['lost']['requests']} requests could not be written and are lost"
+        )
+    if found.get("damaged", {}).get("parts"):
+        damaged = found["damaged"]
+        lines.append(
+            f"captures of {model}: {damaged['parts']} files could not be read and are set aside, the last "
+            f"`{damaged['last']}`"
+        )
     return lines
 
 

@@ -14,14 +14,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dukou.base.documents import parse_document
 from dukou.base.durations import parse_duration
-from dukou.base.errors import DukouError
+from dukou.base.errors import DukouError, ResourceError
 from dukou.deploy.document import DeployedModel, Deployment
-from dukou.monitor.alerts import send_alert
+from dukou.monitor.alerts import AlertBox
 from dukou.monitor.drift.window import Promise, find_drift
 from dukou.monitor.quality import judge_served
 from dukou.monitor.requests import Requests, read_requests
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 _POLL_S = 0.5
 _LABELS_S = 2.0
 _TRIM_S = 30.0
-# A window shorter than this in time promises too little to be worth a look: it goes on growing.
+# Fewer labelled rows than this judge nothing.
 _FEWEST_LABELS = 20
 
 
@@ -63,6 +64,7 @@ def main(words: list[str]) -> int:
         while not select.select([0], [], [], _POLL_S)[0] or os.read(0, 64):
             watcher.step()
         watcher.step()
+        watcher.close()
     return 0
 
 
@@ -79,7 +81,10 @@ class _Watched:
     pending: dict[str, list[pa.Table]] = field(default_factory=dict)
     pending_rows: dict[str, int] = field(default_factory=dict)
     alarmed: set[str] = field(default_factory=set)
-    labels_seen: int = -1
+    labels_seen: object = None
+    unwritten: list[pa.Table] = field(default_factory=list)
+    lost: int = 0
+    damaged: int = 0
 
 
 class Watcher:
@@ -119,31 +124,48 @@ class Watcher:
         self._token: object = None
         self._watched: dict[str, _Watched] = {}
         self._labels_due = self._trim_due = 0.0
-        self._said = ""
+        self._said: dict[str, str] = {}
+        self._alerts = AlertBox(home, say=say)
 
     def step(self) -> None:
-        """Does what is due; trouble is said once and tried again."""
+        """Does what is due; trouble is said once and tried again, and keeps nothing else from being done."""
+        self._try("deployments", self._follow)
+        self._try("tap", self._read_tap)
+        now = self._clock()
+        if now >= self._trim_due:
+            # Before more is written: on a full disk this makes the room.
+            self._trim_due = now + _TRIM_S
+            for name, watched in self._watched.items():
+                self._try(f"bounds of {name}", partial(_trim, watched))
+        for name, watched in self._watched.items():
+            self._try(f"captures of {name}", partial(self._write, watched))
+        if now >= self._labels_due:
+            self._labels_due = now + _LABELS_S
+            for name, watched in self._watched.items():
+                self._try(f"labels of {name}", partial(self._look_at_labels, watched))
+                self._look_for_damage(watched)
+
+    def close(self) -> None:
+        """Ends; alerts that are on their way stay on disk for whoever watches next."""
+        self._alerts.close()
+
+    def _try(self, what: str, do: Callable[[], None]) -> None:
         try:
-            self._follow()
-            self._read_tap()
-            now = self._clock()
-            if now >= self._labels_due:
-                self._labels_due = now + _LABELS_S
-                for watched in self._watched.values():
-                    self._look_at_labels(watched)
-            if now >= self._trim_due:
-                self._trim_due = now + _TRIM_S
-                for watched in self._watched.values():
-                    monitor = watched.model.monitor
-                    keep = (
-                        parse_duration(monitor.keep, key="monitor.keep") if monitor.keep else None
-                    )
-                    watched.store.trim(max_bytes=monitor.max_bytes, keep=keep)
-            self._said = ""
+            do()
+            self._said.pop(what, None)
         except DukouError as error:
-            if error.code != "engine.unreachable" and str(error) != self._said:
-                self._said = str(error)
-                self._say(f"monitor: {error} [{error.code}]")
+            self._tell(what, error)
+        except OSError as error:
+            where = error.filename or self._home
+            self._tell(
+                what,
+                ResourceError("store.not-writable", f"`{where}` cannot be used: {error.strerror}"),
+            )
+
+    def _tell(self, what: str, error: DukouError) -> None:
+        if error.code != "engine.unreachable" and str(error) != self._said.get(what):
+            self._said[what] = str(error)
+            self._say(f"monitor: {what}: {error}")
 
     def _follow(self) -> None:
         """What is watched, and how, is what the deployments say now."""
@@ -182,8 +204,41 @@ class Watcher:
                 if watched is None:
                     continue
                 part = table.filter(pa.compute.equal(table.column("model"), name))
-                watched.store.append(part)
-                self._gather(watched, part)
+                watched.unwritten.append(part)
+                self._try(
+                    f"drift of {name}",
+                    partial(self._gather, watched, part),
+                )
+
+    def _write(self, watched: _Watched) -> None:
+        """Writes what waits. What a full disk refuses waits on, bounded as the engine's own buffer is."""
+        while watched.unwritten:
+            try:
+                watched.store.append(watched.unwritten[0])
+            except DukouError:
+                capture = watched.model.capture
+                most = 0 if capture is None else capture.buffer_bytes
+                while sum(table.nbytes for table in watched.unwritten) > most:
+                    ids = watched.unwritten.pop(0).column("request_id")
+                    watched.lost += len(ids.unique())
+                    self._note(watched.model.line, "lost", {"requests": watched.lost})
+                raise
+            watched.unwritten.pop(0)
+
+    def _look_for_damage(self, watched: _Watched) -> None:
+        found = watched.store.damaged()
+        if len(found) > watched.damaged:
+            self._say(
+                f"monitor: `{found[-1]}` could not be read and is set aside; "
+                f"{len(found)} such parts of `{watched.model.line}`"
+            )
+        if len(found) != watched.damaged:
+            watched.damaged = len(found)
+            self._note(
+                watched.model.line,
+                "damaged",
+                {"parts": len(found), "last": str(found[-1]) if found else ""},
+            )
 
     def _gather(self, watched: _Watched, table: pa.Table) -> None:
         import pyarrow as pa
@@ -246,10 +301,11 @@ class Watcher:
     # Labels and quality
 
     def _look_at_labels(self, watched: _Watched) -> None:
-        count = watched.store.count_labels()
-        if count == watched.labels_seen:
+        token = watched.store.labels_token()
+        if token == watched.labels_seen:
             return
-        watched.labels_seen = count
+        watched.labels_seen = token
+        count = watched.store.count_labels()
         if not count:
             return
         line, monitor = watched.model.line, watched.model.monitor
@@ -283,7 +339,7 @@ class Watcher:
         url = watched.model.monitor.webhook
         if url is None:
             return
-        send_alert(
+        self._alerts.put(
             url,
             {
                 "kind": kind,
@@ -295,6 +351,12 @@ class Watcher:
                 "found": dict(found),
             },
         )
+
+
+def _trim(watched: _Watched) -> None:
+    monitor = watched.model.monitor
+    keep = parse_duration(monitor.keep, key="monitor.keep") if monitor.keep else None
+    watched.store.trim(max_bytes=monitor.max_bytes, keep=keep)
 
 
 if __name__ == "__main__":

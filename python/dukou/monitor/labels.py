@@ -55,8 +55,7 @@ def add_labels(home: Path, model: str, file: Path, *, capturing: bool) -> Added:
         raise StateError("monitor.no-capture", f"no request of `{model}` was captured")
     labels, twice = read_labels(file)
     store.add_labels(labels)
-    requests = store.read()
-    known = {*requests.keys, *requests.client_keys}
+    known = store.find_keys(labels)
     unknown = tuple(key for key in labels if key not in known)
     return Added(len(labels), len(labels) - len(unknown), unknown, twice)
 

@@ -1,7 +1,8 @@
 """Captured requests and their labels on disk: Parquet by model and day, bounded in bytes and in days.
 
     HOME/monitor/MODEL/2026-11-24/000001.parquet     rows as the tap gives them (spec/tap.md)
-    HOME/monitor/MODEL/labels/000001.parquet         request_id, row, label, time
+    HOME/monitor/MODEL/labels/000001.parquet         ID:ROW and its label
+    HOME/monitor/MODEL/…/000001.damaged              a part that could not be read, set aside
 
 Parts appear by rename. Folders are 0700 and files 0600: they hold what callers sent. Where an encryption
 key is configured a part is sealed before it is written, and opened into memory alone; sealed parts and
@@ -20,8 +21,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dukou.base.errors import ResourceError
 from dukou.base.settings import make_private_folder
 from dukou.monitor.requests import Requests, read_requests
+from dukou.package.disk import translate_errors
 from dukou.trust.keyring import load_keyring
 
 if TYPE_CHECKING:
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
 _LABELS = "labels"
 # So many parts of a day become one.
 _PARTS = 64
+# Of labels too, but a part that holds this much already stays by itself: what is old can go alone.
+_LARGE_PART_BYTES = 1 << 20
+_DAMAGED = ".damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +73,20 @@ class CaptureStore:
         """Adds rows of the tap.
 
         Raises:
+            ResourceError: `store.disk-full`, `store.not-writable`; what was there before stays.
             DukouError: `trust.*`, where the encryption key cannot be had: nothing is written then.
         """
         day = self.folder / datetime.now(UTC).strftime("%Y-%m-%d")
-        with self._held(fcntl.LOCK_EX):
-            parts = self._parts(day)
+        with translate_errors(self.folder), self._held(fcntl.LOCK_EX):
+            parts = _parts(day)
             if len(parts) >= _PARTS:
-                self._write(day, _join([self._read_part(part) for part in parts]))
-                for part in parts:
-                    part.unlink()
+                self._put_together(day, parts)
             self._write(day, table)
 
     def parts(self) -> list[Path]:
         """Every file of captures and labels, the oldest first."""
         folders = [*self.days(), self.folder / _LABELS]
-        return [part for folder in folders for part in self._parts(folder)]
+        return [part for folder in folders for part in _parts(folder)]
 
     def protect(self, keyring: Keyring) -> int:
         """Seals what is plain and wraps anew what opens by an older key; returns how many files changed.
@@ -100,20 +105,38 @@ class CaptureStore:
             )
 
     def trim(self, *, max_bytes: int, keep: timedelta | None = None) -> int:
-        """Removes the oldest until the bound holds, and what is older than `keep`; returns the bytes."""
+        """Removes the oldest until the bound holds, and what is older than `keep`; returns the bytes.
+
+        Labels are bounded by themselves, by the same figures: they may come before their requests.
+
+        Raises:
+            ResourceError: `store.not-writable`.
+        """
         if not self.folder.is_dir():
             return 0
-        with self._held(fcntl.LOCK_EX):
-            return self._trim(max_bytes, keep)
+        with translate_errors(self.folder), self._held(fcntl.LOCK_EX):
+            return self._trim(max_bytes, keep) + self._trim_labels(max_bytes, keep)
+
+    def _trim_labels(self, max_bytes: int, keep: timedelta | None) -> int:
+        parts = _parts(self.folder / _LABELS) + _damaged(self.folder / _LABELS)
+        sizes = {part: part.stat() for part in parts}
+        excess = sum(found.st_size for found in sizes.values()) - max_bytes
+        removed = 0
+        oldest = None if keep is None else (datetime.now(UTC) - keep).timestamp()
+        for part in sorted(parts, key=lambda part: part.stem):
+            if excess > 0 or (oldest is not None and sizes[part].st_mtime < oldest):
+                part.unlink()
+                removed, excess = removed + sizes[part].st_size, excess - sizes[part].st_size
+        return removed
 
     def _trim(self, max_bytes: int, keep: timedelta | None) -> int:
         removed = 0
         oldest = None if keep is None else (datetime.now(UTC) - keep).strftime("%Y-%m-%d")
         for day in self.days():
             if oldest is not None and day.name < oldest:
-                removed += sum(part.stat().st_size for part in self._parts(day))
+                removed += sum(part.stat().st_size for part in _parts(day) + _damaged(day))
                 shutil.rmtree(day)
-        parts = [part for day in self.days() for part in self._parts(day)]
+        parts = [part for day in self.days() for part in sorted(_parts(day) + _damaged(day))]
         excess = sum(part.stat().st_size for part in parts) - max_bytes
         for part in parts:
             if excess <= 0:
@@ -130,6 +153,11 @@ class CaptureStore:
         if not self.folder.is_dir():
             return []
         return sorted(p for p in self.folder.iterdir() if p.is_dir() and p.name != _LABELS)
+
+    def damaged(self) -> list[Path]:
+        """Parts that could not be read and were set aside."""
+        folders = [*self.days(), self.folder / _LABELS]
+        return [part for folder in folders for part in _damaged(folder)]
 
     def read(self, *, newest_rows: int | None = None) -> Requests:
         """The captured rows; the newest where there are more than asked for."""
@@ -155,21 +183,23 @@ class CaptureStore:
 
         tables: list[pa.Table] = []
         count = 0
-        for part in (part for day in reversed(self.days()) for part in reversed(self._parts(day))):
+        for part in self._newest_parts():
             table = self._read_part(part)
+            if table is None:
+                continue
             tables.append(table)
             count += table.num_rows
             # A request has an input and an output at least, and a row or more.
             if newest_rows is not None and count >= 4 * newest_rows:
                 break
-        requests = read_requests(_join(reversed(tables)))
-        last = {key: place for place, key in enumerate(requests.keys)}
-        if len(last) < requests.rows:
-            # Putting parts together was cut off: some stand there twice.
-            requests = requests.take(np.array(sorted(last.values()), dtype=np.int64))
+        requests = _each_once(read_requests(_join(reversed(tables))))
         if newest_rows is not None and requests.rows > newest_rows:
             return requests.take(np.arange(requests.rows - newest_rows, requests.rows))
         return requests
+
+    def _newest_parts(self) -> Iterator[Path]:
+        for day in reversed(self.days()):
+            yield from reversed(_parts(day))
 
     # Labels
 
@@ -178,35 +208,82 @@ class CaptureStore:
 
         Args:
             labels: `ID:ROW` → label; the id is the request's or the client's own.
+
+        Raises:
+            ResourceError: `store.disk-full`, `store.not-writable`.
         """
         import pyarrow as pa
 
-        if labels:
+        if not labels:
+            return
+        folder = self.folder / _LABELS
+        with translate_errors(self.folder), self._held(fcntl.LOCK_EX):
             keys, values = list(labels), list(labels.values())
-            self._write(self.folder / _LABELS, pa.table({"key": keys, "label": values}))
+            parts = [p for p in _parts(folder) if p.stat().st_size < _LARGE_PART_BYTES]
+            if len(parts) >= _PARTS:
+                self._put_together(folder, parts)
+            self._write(folder, pa.table({"key": keys, "label": values}))
 
     def labels(self) -> dict[str, str]:
         """Every label, `ID:ROW` → label; of two for one key the later."""
         found: dict[str, str] = {}
-        for part in self._parts(self.folder / _LABELS):
+        for part in _parts(self.folder / _LABELS):
             table = self._read_part(part)
-            keys, values = table.column("key").to_pylist(), table.column("label").to_pylist()
-            found.update(zip(keys, values, strict=True))
+            if table is not None:
+                keys, values = table.column("key").to_pylist(), table.column("label").to_pylist()
+                found.update(zip(keys, values, strict=True))
         return found
 
-    def count_labels(self) -> int:
-        """How many labels there are, without joining them."""
-        import pyarrow.parquet as pq
+    def labels_token(self) -> object:
+        """Compares equal for as long as no labels came or went. Cheap."""
+        return [(part.name, part.stat().st_size) for part in _parts(self.folder / _LABELS)]
 
-        parts = self._parts(self.folder / _LABELS)
-        return sum(pq.read_metadata(self._open(part)).num_rows for part in parts)
+    def count_labels(self) -> int:
+        """How many rows have a label, without joining them; a label that was added twice counts once."""
+        import pyarrow as pa
+        import pyarrow.compute
+
+        tables = [self._read_part(part, ["key"]) for part in _parts(self.folder / _LABELS)]
+        found = [table for table in tables if table is not None]
+        if not found:
+            return 0
+        return int(pa.compute.count_distinct(pa.concat_tables(found).column("key")).as_py())
+
+    def find_keys(self, keys: Iterable[str]) -> set[str]:
+        """Which of these (`ID:ROW`, the request's id or the client's own) are of captured rows."""
+        wanted = set(keys)
+        if not self.folder.is_dir() or not wanted:
+            return set()
+        with self._held(fcntl.LOCK_SH):
+            tables = [
+                _of_requests(table, wanted)
+                for part in self._newest_parts()
+                if (table := self._read_part(part)) is not None
+            ]
+        requests = read_requests(_join(reversed(tables)))
+        return wanted & {*requests.keys, *requests.client_keys}
 
     def read_labelled(self, *, newest_rows: int) -> Labelled:
         """The newest captured rows that have a label."""
         import numpy as np
 
         labels = self.labels()
-        requests = self.read() if labels else self.read(newest_rows=1)
+        wanted = set(labels)
+        tables: list[pa.Table] = []
+        count = 0
+        if self.folder.is_dir():
+            with self._held(fcntl.LOCK_SH):
+                for part in self._newest_parts():
+                    table = self._read_part(part)
+                    if table is None:
+                        continue
+                    # What has no label is not made into rows.
+                    tables.append(_of_requests(table, wanted))
+                    count += len(tables[-1].column("request_id").unique())
+                    # Some may stand there twice, or have a label for a row that they do not have.
+                    if count >= 2 * newest_rows:
+                        break
+        requests = _each_once(read_requests(_join(reversed(tables))))
         keys = zip(requests.keys, requests.client_keys, strict=True)
         truth = [labels.get(key, labels.get(client) if client else None) for key, client in keys]
         known = np.array([i for i, label in enumerate(truth) if label is not None], dtype=np.int64)
@@ -219,10 +296,6 @@ class CaptureStore:
     def _context(self, folder: Path) -> str:
         """What a part is, so that none can stand in for another model's, or a label for a capture."""
         return f"{'labels' if folder.name == _LABELS else 'captures'} of {self._model}"
-
-    @staticmethod
-    def _parts(folder: Path) -> list[Path]:
-        return sorted(folder.glob("*.parquet")) if folder.is_dir() else []
 
     def _open(self, part: Path) -> pa.BufferReader:
         """The part in memory, in clear."""
@@ -237,15 +310,46 @@ class CaptureStore:
             content = open_bytes(content, keyring, self._context(part.parent), f"`{part}`")
         return pa.BufferReader(content)
 
-    def _read_part(self, part: Path) -> pa.Table:
+    def _read_part(self, part: Path, columns: list[str] | None = None) -> pa.Table | None:
+        """A part's table. One that cannot be read is set aside, so that the others can; None for it, and
+        for one that went meanwhile.
+
+        Raises:
+            DukouError: `trust.*`, for a sealed part that its key does not open: that is no mere damage.
+            ResourceError: `store.not-writable`, where the disk does not let it be read.
+        """
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        return pq.read_table(self._open(part))
+        try:
+            table = pq.read_table(self._open(part), columns=columns)
+            if not {"request_id", "key"}.isdisjoint(table.column_names):
+                return table
+        except FileNotFoundError:
+            return None
+        except (pa.ArrowException, OSError) as error:
+            # The system's errors have a number, those of a file's form have none.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise ResourceError(
+                    "store.not-writable", f"`{part}` cannot be read: {error.strerror}"
+                ) from error
+        with contextlib.suppress(FileNotFoundError):
+            part.rename(part.with_suffix(_DAMAGED))
+        return None
+
+    def _put_together(self, folder: Path, parts: Iterable[Path]) -> None:
+        """Makes one part of these; where that is cut off, rows stand there twice and none is lost."""
+        whole = [part for part in parts if part.exists()]
+        tables = [table for part in whole if (table := self._read_part(part)) is not None]
+        if tables:
+            self._write(folder, _join(tables))
+        for part in whole:
+            part.unlink(missing_ok=True)
 
     def _write(self, folder: Path, table: pa.Table) -> None:
         make_private_folder(folder)
         content = self._sealed(folder, table)
-        names = [int(part.stem) for part in self._parts(folder) if part.stem.isdigit()]
+        names = [int(p.stem) for p in _parts(folder) + _damaged(folder) if p.stem.isdigit()]
         # Several may write labels at once: the name is taken by whoever links it first.
         number = max(names, default=0) + 1
         incoming = folder / f".{os.getpid()}-{number}.new"
@@ -276,6 +380,35 @@ class CaptureStore:
         from dukou.trust.envelope import seal_bytes
 
         return seal_bytes(content, keyring, self._context(folder))
+
+
+def _of_requests(table: pa.Table, keys: set[str]) -> pa.Table:
+    """The rows of requests of which a key (`ID:ROW`) is asked for."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    ids = pa.array({key.rpartition(":")[0] for key in keys}, pa.string())
+    mine = pc.is_in(table.column("request_id"), value_set=ids)
+    theirs = pc.is_in(table.column("client_id").cast(pa.string()), value_set=ids)
+    return table.filter(pc.or_kleene(mine, theirs))
+
+
+def _each_once(requests: Requests) -> Requests:
+    """Putting parts together may have been cut off: then some stand there twice."""
+    import numpy as np
+
+    last = {key: place for place, key in enumerate(requests.keys)}
+    if len(last) == requests.rows:
+        return requests
+    return requests.take(np.array(sorted(last.values()), dtype=np.int64))
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.parquet")) if folder.is_dir() else []
+
+
+def _damaged(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"*{_DAMAGED}")) if folder.is_dir() else []
 
 
 def _join(tables: Iterable[pa.Table]) -> pa.Table:
