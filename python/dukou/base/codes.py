@@ -189,6 +189,10 @@ CODES: dict[str, tuple[str, str]] = {
         "state",
         "`dukou rollout status MODEL` says what it waits for; wait longer, or end it with `dukou rollback MODEL`.",
     ),
+    "retrain.running": (
+        "state",
+        "Wait for it: it learns from the same rows. `DUKOU_HOME/runs/MODEL` has its record when it is done.",
+    ),
     "rollout.ended": (
         "state",
         "`dukou rollout status MODEL` says how it ended.",

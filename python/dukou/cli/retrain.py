@@ -8,6 +8,7 @@ project file finds a reason: a drift alarm with enough new labels, or its interv
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -37,21 +38,19 @@ def run(arguments: argparse.Namespace) -> int:
     """Retrains; exit status 2 where the result was refused."""
     from dukou.base.settings import dukou_home
     from dukou.lifecycle.project import load_project
-    from dukou.lifecycle.retrain import Trigger, find_trigger, retrain
+    from dukou.lifecycle.retrain import Trigger, retrain, retrain_if_due
 
     project, home = load_project(arguments.project), dukou_home()
     if arguments.watch:
         return _watch(project, home, arguments.poll)
-    trigger = Trigger("asked for by a person", "person")
+    done: Retraining | None
     if arguments.if_due:
-        found = find_trigger(project, home)
-        if found is None:
-            _show(None, as_json=arguments.json)
-            return 0
-        trigger = found
-    done = retrain(project, home, trigger=trigger, say=_say)
+        done = retrain_if_due(project, home, say=_say)
+    else:
+        trigger = Trigger("asked for by a person", "person")
+        done = retrain(project, home, trigger=trigger, say=_say)
     _show(done, as_json=arguments.json)
-    return 2 if done.refused else 0
+    return 2 if done is not None and done.refused else 0
 
 
 def _watch(project: Any, home: Any, poll: str) -> int:
@@ -63,10 +62,17 @@ def _watch(project: Any, home: Any, poll: str) -> int:
 
     pause = parse_duration(poll, key="--poll", code="usage.invalid")
     ending = threading.Event()
+
+    def end(*_: object) -> None:
+        ending.set()
+        # A training may take an hour: it is ended too, and its lock and half-written files go.
+        raise KeyboardInterrupt
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ending.set())
+        signal.signal(number, end)
     _say(f"watching  `{project.model.name}`, every {poll}; Ctrl-C ends")
-    watch(project, home, poll=pause, ended=ending.wait, say=_say)
+    with contextlib.suppress(KeyboardInterrupt):
+        watch(project, home, poll=pause, ended=ending.wait, say=_say)
     return 0
 
 

@@ -97,6 +97,15 @@ class RetrainSection(_Section):
     recent_rows: Annotated[int, Field(ge=1)] = 5000
     original_share: Annotated[float, Field(ge=0, le=1)] = 1.0
 
+    @model_validator(mode="after")
+    def _can_be_read(self) -> RetrainSection:
+        try:
+            if self.every is not None:
+                parse_duration(self.every, key="retrain.every")
+        except InputError as error:
+            raise ValueError(error.message) from None
+        return self
+
 
 class MonitorSection(_Section):
     """`[monitor]`: whether requests are kept and looked at; off unless asked for."""

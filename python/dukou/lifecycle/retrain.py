@@ -9,20 +9,22 @@ down with its reason, and serving goes on with what it has.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dukou.base.durations import parse_duration
-from dukou.base.errors import DukouError, InputError
+from dukou.base.errors import DukouError, InputError, StateError
 from dukou.lifecycle.champion import Champion, find_champion, open_champion
 from dukou.lifecycle.project import Project
 from dukou.lifecycle.runner import Shipment, ship
 from dukou.lifecycle.stages.data import TEST, TRAIN, write_csv
+from dukou.package.disk import hold_lock, translate_errors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,7 +136,62 @@ def retrain(
     Returns:
         What came of it; written down as the chore `retrain` of the model too. A result that does not
         pass is no error of this function.
+
+    Raises:
+        StateError: `retrain.running`, where one of the same model is under way; `rollout.running`, where
+            the version before is still on its way.
     """
+    with _alone(project, home):
+        _refuse_while_rolling_out(project, home)
+        return _retrain(project, home, trigger, say)
+
+
+def retrain_if_due(
+    project: Project, home: Path, *, say: Callable[[str], None] = lambda _text: None
+) -> Retraining | None:
+    """Trains again where there is a reason; None where there is none. Of several that ask, one does it.
+
+    Raises:
+        StateError: `retrain.running`, where one of the same model is under way.
+    """
+    with _alone(project, home):
+        trigger = find_trigger(project, home)
+        return None if trigger is None else _retrain(project, home, trigger, say)
+
+
+@contextlib.contextmanager
+def _alone(project: Project, home: Path) -> Iterator[None]:
+    """The lock goes with the process, however that ends."""
+    with contextlib.ExitStack() as held:
+        with translate_errors(home):
+            lock = home / f".retrain-{project.model.name}.lock"
+            mine = held.enter_context(hold_lock(lock, shared=False, wait=False))
+        if not mine:
+            raise StateError(
+                "retrain.running", f"a retraining of `{project.model.name}` is under way already"
+            )
+        yield
+
+
+def _refuse_while_rolling_out(project: Project, home: Path) -> None:
+    """A canary could not begin in the end, and the training would have been for nothing."""
+    from dukou.registry.registry import Registry
+
+    if project.deploy.strategy != "canary":
+        return
+    with Registry.open(home) as registry:
+        running = registry.rollouts.running(project.model.name)
+    if running is not None:
+        raise StateError(
+            "rollout.running",
+            f"a rollout of `{running.model}` from version {running.champion} to version "
+            f"{running.challenger} is under way",
+        )
+
+
+def _retrain(
+    project: Project, home: Path, trigger: Trigger, say: Callable[[str], None]
+) -> Retraining:
     from dukou.registry.registry import Registry
 
     name, began = project.model.name, datetime.now(UTC).isoformat(timespec="microseconds")
@@ -179,9 +236,7 @@ def watch(
     said = ""
     while not ended(poll.total_seconds()):
         try:
-            trigger = find_trigger(project, home)
-            if trigger is not None:
-                retrain(project, home, trigger=trigger, say=say)
+            retrain_if_due(project, home, say=say)
             said = ""
         except DukouError as error:
             # What is in the way now (a locked registry, a full disk) may be gone at the next look.

@@ -6,8 +6,10 @@ that the command leaves behind. Cross-validation and retraining use the same doo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,6 +19,7 @@ from dukou.base.errors import InputError
 from dukou.lifecycle.project import Project, fill_command
 
 TAIL_LINES = 15
+_GRACE_S = 2.0
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -83,16 +86,21 @@ def run_training(
 def _run(command: list[str], environment: Mapping[str, str], project: Project, log: Path) -> str:
     try:
         with log.open("wb") as sink:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 command,
                 cwd=project.folder,
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
-                timeout=project.train.timeout_s,
-                check=False,
+                # A group of its own, so that what it started ends with it.
+                process_group=0,
             )
+        try:
+            status = process.wait(project.train.timeout_s)
+        except BaseException:
+            _end(process)
+            raise
     except OSError as error:
         raise InputError(
             "project.train-failed",
@@ -104,14 +112,19 @@ def _run(command: list[str], environment: Mapping[str, str], project: Project, l
             f"the training command took longer than `train.timeout_s` = {project.train.timeout_s:g}"
             + _tail(log),
         ) from None
-    if done.returncode != 0:
-        how = (
-            f"ended with exit status {done.returncode}"
-            if done.returncode > 0
-            else f"was ended by signal {-done.returncode}"
-        )
+    if status != 0:
+        how = f"ended with exit status {status}" if status > 0 else f"was ended by signal {-status}"
         raise InputError("project.train-failed", f"`{shlex.join(command)}` {how}" + _tail(log))
     return _tail(log)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends the command and whatever it started, politely first."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE_S)
 
 
 def _tail(log: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.serving import is_gone, wait_until
 
 from dukou.base.errors import InputError
 from dukou.lifecycle.create import create_project
@@ -93,3 +94,21 @@ def test_a_command_that_takes_too_long(tmp_path: Path) -> None:
     project = _project(tmp_path, "import signal; signal.pause()", timeout_s="0.5")
     with pytest.raises(InputError, match="longer than `train.timeout_s` = 0.5"):
         _train(project, tmp_path)
+
+
+def test_a_command_that_hangs_is_ended_with_what_it_started(tmp_path: Path) -> None:
+    script = (
+        "import os, pathlib, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "pathlib.Path('child').write_text(str(child.pid))\n"
+        "print('still at it', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    project = _project(tmp_path, script, timeout_s="3")
+    with pytest.raises(InputError) as refused:
+        _train(project, tmp_path)
+    assert refused.value.code == "project.train-failed"
+    assert "took longer than `train.timeout_s` = 3" in refused.value.message
+    assert "still at it" in refused.value.message
+    child = int((project.folder / "child").read_text(encoding="ascii"))
+    wait_until(lambda: is_gone(child), "the end of the command's own child")

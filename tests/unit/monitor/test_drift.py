@@ -35,6 +35,7 @@ def test_every_drift_test_keeps_its_contract(name):
     check_drift_test(name)
 
 
+@pytest.mark.timeout(300)
 def test_ten_quiet_days_raise_no_more_alarms_than_promised():
     """Ten days of a window an hour, twelve times over, each with a reference of its own: 2,880 windows
     under a promise of one false alarm in ten days. Expected are at most 12; more than 24 would come up

@@ -15,6 +15,7 @@ from dukou.rollout.policy import Policy, parse_steps
 from dukou.rollout.power import fixed_horizon_requests, fixed_horizon_rows
 
 
+@pytest.mark.timeout(300)
 def test_of_500_equal_versions_at_most_one_in_a_hundred_is_rolled_back() -> None:
     """Runs that fail whole, of another size in each arm; stalls of both arms; every share and rate.
 
@@ -82,6 +83,26 @@ def test_fewer_requests_are_needed_than_by_a_test_of_fixed_length(
     needed = fixed_horizon_requests(rate, 2 * rate, alpha=alpha, power=0.95, share=share / 100)
     mean = sum(r for _, _, r in ended) / len(ended)
     print(f"{rate:.0%} at {share:g} %, {per_second}/s: {mean:.0f} requests, fixed {needed:.0f}")
+    assert mean < needed
+
+
+def test_twice_the_errors_take_less_than_a_minute_and_fewer_requests_both_at_once() -> None:
+    """Where the two do not pull in opposite directions: little traffic, and half of it at once."""
+    chance = np.random.default_rng(8)
+    policy = Policy(steps=(50.0, 100.0), max_disagreement=None)
+    traffic = Traffic(per_second=60, champion=0.05, challenger=0.1, slow=0.0)
+    ended = [roll(policy, traffic, chance) for _ in range(60)]
+    assert {decision and decision.kind for decision, _, _ in ended} == {"rollback"}
+    needed = fixed_horizon_requests(
+        0.05, 0.1, alpha=policy.alphas()["errors"], power=0.95, share=policy.steps[0] / 100
+    )
+    seconds = sorted(s for _, s, _ in ended)
+    mean = sum(r for _, _, r in ended) / len(ended)
+    print(
+        f"5 % to 10 % at 60/s: median {seconds[30]} s, 95 % {seconds[57]} s, {mean:.0f} requests, "
+    )
+    print(f"a test of fixed length needs {needed:.0f}")
+    assert seconds[51] <= 60
     assert mean < needed
 
 
