@@ -320,7 +320,8 @@ def _check_text() -> Iterator[Finding]:
         yield Finding(
             "text",
             "ok",
-            "no font with Chinese characters is installed: a report's plots may show boxes for them",
+            "no font with Chinese characters is installed: a browser here shows boxes for them, in "
+            "reports as anywhere; one on another machine does not",
             "if you need it: install `fonts-noto-cjk` (apt) or `google-noto-sans-cjk-fonts` (dnf)",
         )
 

@@ -1,8 +1,15 @@
-"""The plots of a report, as SVG text. Each takes facts and draws what they hold, nothing else."""
+"""The plots of a report, as SVG. Each takes facts and draws what they hold, nothing else.
+
+Their words stay words: the browser that shows the report draws them, with the fonts of the reader's
+machine. The machine that made the report needs no font with Chinese characters, and whoever reads it
+can search and copy them.
+"""
 
 from __future__ import annotations
 
 import io
+import unicodedata
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +20,11 @@ if TYPE_CHECKING:
 _LOSSES = frozenset({"log_loss", "brier", "calibration_error", "rmse", "mae"})
 _BLUE, _ORANGE, _GREY = "#1f6f8b", "#e07a3f", "#8a8f98"
 
+# Of a label, in its height: the width of a character, and of a Chinese one.
+_NARROW, _WIDE = 0.6, 1.1
+_LABEL_POINTS = 10
+_LONGEST_LABEL = 24
+
 
 def draw_confusion(labels: Sequence[Any], matrix: Sequence[Sequence[int]]) -> str:
     """Rows are the truth, columns the prediction; the diagonal is left pale so that errors show."""
@@ -21,7 +33,9 @@ def draw_confusion(labels: Sequence[Any], matrix: Sequence[Sequence[int]]) -> st
     counts = np.asarray(matrix, dtype=float)
     off = counts.copy()
     np.fill_diagonal(off, 0)
-    figure = _figure(5.2, 4.6)
+    names = [_shown(label) for label in labels]
+    upright = _upright(names, inches=3.2)
+    figure = _figure(5.2 + _widest(names), 4.6 + (_widest(names) if upright else 0))
     axes = figure.add_subplot()
     axes.imshow(off, cmap="Oranges", vmin=0, vmax=max(1.0, off.max()))
     for row, column in np.ndindex(*counts.shape):
@@ -36,8 +50,8 @@ def draw_confusion(labels: Sequence[Any], matrix: Sequence[Sequence[int]]) -> st
                 size=8,
                 color="white" if dark else "black",
             )
-    axes.set_xticks(range(len(labels)), [str(x) for x in labels])
-    axes.set_yticks(range(len(labels)), [str(x) for x in labels])
+    axes.set_xticks(range(len(names)), names, rotation=90 if upright else 0)
+    axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     return _svg(figure)
@@ -135,11 +149,38 @@ def draw_lines(
 
 def draw_balance(counts: Mapping[str, int]) -> str:
     """Rows of each class."""
-    figure = _figure(5.2, 2.2)
+    names = [_shown(name) for name in counts]
+    upright = _upright(names, inches=4.4)
+    figure = _figure(5.2, 2.2 + (_widest(names) if upright else 0))
     axes = figure.add_subplot()
-    axes.bar(list(counts), list(counts.values()), color=_BLUE)
+    axes.bar(range(len(names)), list(counts.values()), color=_BLUE)
+    axes.set_xticks(range(len(names)), names, rotation=90 if upright else 0)
     axes.set_ylabel("rows")
     return _svg(figure)
+
+
+def _shown(label: Any) -> str:
+    """A label of the user's as it stands beside an axis."""
+    text = str(label)
+    if len(text) > _LONGEST_LABEL:
+        text = text[: _LONGEST_LABEL - 1] + "…"
+    # What stands between two `$` would be taken for a formula.
+    return text.replace("$", r"\$")
+
+
+def _widest(names: Sequence[str]) -> float:
+    """Inches that the longest label takes, about: the font may lack some of its characters."""
+    em = max((sum(map(_width, name)) for name in names), default=0.0)
+    return em * _LABEL_POINTS / 72
+
+
+def _width(character: str) -> float:
+    return _WIDE if unicodedata.east_asian_width(character) in "WF" else _NARROW
+
+
+def _upright(names: Sequence[str], *, inches: float) -> bool:
+    """Whether labels would run into each other side by side on an axis of this length."""
+    return (_widest(names) + 0.1) * len(names) > inches
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -150,7 +191,12 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _svg(figure: Figure) -> str:
+    import matplotlib as mpl
+
     sink = io.StringIO()
-    figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None})
+    with mpl.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
+        # It measures with a font of its own, and what that lacks is not drawn here.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None})
     text = sink.getvalue()
     return text[text.index("<svg") :]
