@@ -16,6 +16,7 @@ import pytest
 import yaml
 from sklearn.datasets import load_iris
 
+from dukou.lifecycle.create import create_project
 from dukou.lifecycle.pipelines import SYSTEMS, list_steps
 from dukou.registry.registry import Registry
 from tests.serving import House, house, wait_until
@@ -33,41 +34,88 @@ joblib.dump(model, Path(os.environ["DUKOU_OUTPUT"]) / "model.joblib")
 """
 
 
-def steps_of(system: str, text: str) -> list[tuple[str, str, bool]]:
-    """Name, command, and whether it is for the main branch alone: as the system reads its file."""
+Job = tuple[str, str, str]
+
+
+def jobs_of(system: str, text: str) -> list[list[Job]]:
+    """What shares a checkout: name, command, and when it runs; as the system reads its file."""
     if system == "github":
-        document = yaml.safe_load(text)
-        steps = document["jobs"]["model"]["steps"][1:]
-        return [(s["name"], s["run"], "refs/heads/main" in s.get("if", "")) for s in steps]
+        job = yaml.safe_load(text)["jobs"]["model"]
+        assert job["runs-on"] == ["self-hosted", "dukou"]
+        assert job["steps"][0] == {"uses": "actions/checkout@v4"}
+        return [[(s["name"], s["run"], _when(s.get("if", ""))) for s in job["steps"][1:]]]
     if system == "gitlab":
         document = yaml.safe_load(text)
-        return [
-            (name, "\n".join(document[name]["script"]), "rules" in document[name])
-            for name in document["stages"]
-        ]
+        assert document["default"]["tags"] == ["dukou"]
+        jobs = []
+        for name in document["stages"]:
+            job = document[name]
+            assert job["stage"] == name and job["resource_group"] == "dukou-flowers"
+            when = _when(str(job.get("rules", "")))
+            jobs.append([(name, command, when) for command in job["script"]])
+        return jobs
+    for one, other in ("()", "{}"):
+        assert text.count(one) == text.count(other)
+    assert text.count("'") % 2 == 0
     found = re.findall(
-        r"stage\('(\w+)'\) \{\n(\s+when \{ branch 'main' \}\n)?\s+steps \{ sh '([^']+)' \}", text
+        r"stage\('(\w+)'\) \{\n(?:\s+when \{ (.+) \}\n)?\s+steps \{ sh '([^'\n]+)' \}\n\s+\}", text
     )
-    return [(name, command, bool(when)) for name, when, command in found]
+    assert len(found) == text.count("stage(") == text.count("sh '")
+    return [[(name, command, _when(when)) for name, when, command in found]]
+
+
+def _when(condition: str) -> str:
+    if not condition:
+        return "always"
+    night = re.search(r"schedule|TimerTrigger", condition)
+    return "night" if night else "main" if "main" in condition else condition
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_every_system_has_the_same_steps(tmp_path: Path, system: str) -> None:
-    with house() as place:
-        done = place.dukou("init", tmp_path / "model", "--name", "flowers", "--ci", system)
-        assert done.returncode == 0, done.stderr
-        file = tmp_path / "model" / SYSTEMS[system][0]
-        assert f"wrote {file}" in done.stdout
-        steps = steps_of(system, file.read_text(encoding="utf-8"))
-    assert steps == [(s.name, s.command, s.releases) for s in list_steps("flowers")]
-    assert 'strategy = "canary"' in (tmp_path / "model" / "dukou.toml").read_text(encoding="utf-8")
-    assert (tmp_path / "model" / "requirements.txt").is_file()
+    folder = tmp_path / "model"
+    create_project(folder, name="flowers", ci=system)
+    text = (folder / SYSTEMS[system][0]).read_text(encoding="utf-8")
+    jobs = jobs_of(system, text)
+    assert [(command, when) for job in jobs for _, command, when in job] == [
+        (step.command, step.when) for step in list_steps("flowers")
+    ]
+    if system == "gitlab":  # Another commit's jobs must not come between those of a release.
+        assert [name for job in jobs for name, _, _ in job][-3:] == [
+            "release",
+            "release",
+            "maintain",
+        ]
+    else:
+        assert [name for [job] in [jobs] for name, _, _ in job] == [
+            step.name for step in list_steps("flowers")
+        ]
+    assert 'strategy = "canary"' in (folder / "dukou.toml").read_text(encoding="utf-8")
+    assert (folder / "requirements.txt").is_file()
+
+
+def test_one_of_several_projects_in_a_repository(tmp_path: Path) -> None:
+    """The systems look in the repository's folder, and the steps run in the project's."""
+    (tmp_path / ".git").mkdir()
+    below = "models/it's 花"
+    for system in SYSTEMS:
+        create_project(tmp_path / below, name="flowers", ci=system, force=True)
+    github = yaml.safe_load((tmp_path / ".github/workflows/dukou-flowers.yml").read_text("utf-8"))
+    assert github["jobs"]["model"]["defaults"]["run"]["working-directory"] == below
+    gitlab = yaml.safe_load((tmp_path / ".gitlab-ci.yml").read_text("utf-8"))
+    [change] = gitlab["default"]["before_script"]
+    done = subprocess.run(
+        ["bash", "-euc", f"{change}; pwd"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str(tmp_path / below)
+    jenkins = (tmp_path / below / "Jenkinsfile").read_text("utf-8")
+    assert jenkins.count("dir('models/it\\'s 花') { sh '") == len(list_steps("flowers"))
 
 
 class Repository:
-    """A git repository with a project, and a machine that runs its pipeline."""
+    """A git repository with a project, and a machine that runs its pipelines."""
 
-    def __init__(self, place: House, folder: Path, system: str) -> None:
+    def __init__(self, place: House, folder: Path) -> None:
         self.folder = folder
         folder.mkdir()
         self.environment = {
@@ -80,34 +128,43 @@ class Repository:
             "GIT_COMMITTER_NAME": "t",
             "GIT_COMMITTER_EMAIL": "t@example.com",
         }
+        self.runs = 0
         self.shell("git init --quiet --initial-branch main .")
-        self.shell(f"dukou init . --name flowers --ci {system}")
-        text = (folder / SYSTEMS[system][0]).read_text(encoding="utf-8")
-        self.steps = steps_of(system, text)
+        self.shell("dukou init . --name flowers --ci github")
+        for system in ("gitlab", "jenkins"):
+            self.shell(f"dukou init . --ci {system}")
 
-    def shell(self, command: str) -> subprocess.CompletedProcess[str]:
+    def shell(self, command: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             ["bash", "-euc", command],
-            cwd=self.folder,
+            cwd=folder or self.folder,
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=170,
             check=False,
         )
         if command.startswith(("git", "dukou init")):
             assert done.returncode == 0, done.stderr
         return done
 
-    def commit(self) -> None:
-        self.shell("git add --all && git commit --quiet --message change")
+    def commit(self, branch: str = "main") -> None:
+        self.shell(f"git checkout --quiet -B {branch} && git add --all")
+        self.shell("git commit --quiet --message change")
 
-    def run_pipeline(self) -> tuple[str, str]:
-        """The step that stopped it, and what that said; or two empty texts."""
-        for name, command, _ in self.steps:
-            done = self.shell(command)
-            if done.returncode:
-                return name, done.stderr
+    def run_pipeline(self, system: str, branch: str = "main") -> tuple[str, str]:
+        """The step that stopped it, and what that said; or two empty texts. Each job has a new clone."""
+        text = (self.folder / SYSTEMS[system][0]).read_text(encoding="utf-8")
+        for job in jobs_of(system, text):
+            self.runs += 1
+            clone = self.folder.with_name(f"clone-{self.runs}")
+            self.shell(f"git clone --quiet --branch {branch} . {clone}")
+            for name, command, when in job:
+                if when == "night" or (when == "main" and branch != "main"):
+                    continue
+                done = self.shell(command, clone)
+                if done.returncode:
+                    return name, done.stderr
         return "", ""
 
 
@@ -130,7 +187,7 @@ def write_data(folder: Path, *, rows: int, shuffled: bool = False) -> None:
 def test_from_an_empty_repository_to_a_served_version_and_on_to_the_next(tmp_path: Path) -> None:
     with house() as place:
         began = time.monotonic()
-        repository = Repository(place, tmp_path / "repository", "github")
+        repository = Repository(place, tmp_path / "repository")
         folder = repository.folder
         text = (folder / "dukou.toml").read_text(encoding="utf-8")
         text = text.replace('target = "target"', 'target = "kind"').replace(
@@ -142,7 +199,7 @@ def test_from_an_empty_repository_to_a_served_version_and_on_to_the_next(tmp_pat
         (folder / "train.py").write_text(TRAIN, encoding="utf-8")
         write_data(folder, rows=300)
         repository.commit()
-        assert repository.run_pipeline() == ("", "")
+        assert repository.run_pipeline("github") == ("", "")
         with place.serving("flowers") as server, Asking(server, "flowers") as asking:
             wait_until(lambda: asking.answers > 5, "an answer of the first version")
             seconds = time.monotonic() - began
@@ -150,12 +207,12 @@ def test_from_an_empty_repository_to_a_served_version_and_on_to_the_next(tmp_pat
 
             write_data(folder, rows=360)
             repository.commit()
-            assert repository.run_pipeline() == ("", "")
+            assert repository.run_pipeline("gitlab") == ("", "")
             wait_until(lambda: server.ask("flowers", asking.body)[2]["dukou-version"] == "2", "2")
 
             write_data(folder, rows=400, shuffled=True)
-            repository.commit()
-            stopped, said = repository.run_pipeline()
+            repository.commit(branch="attempt")
+            stopped, said = repository.run_pipeline("jenkins", branch="attempt")
             assert stopped == "evaluate"
             assert "evaluate.gate-failed" in said
         with Registry.open(place.home) as registry:

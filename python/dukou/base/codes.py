@@ -90,7 +90,8 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "project.exists": (
         "input",
-        "Choose another folder, or pass `--force`.",
+        "Choose another folder, or pass `--force`; `dukou init --ci SYSTEM` adds a pipeline to a "
+        "project that is there.",
     ),
     "config.invalid": (
         "input",
@@ -160,6 +161,10 @@ CODES: dict[str, tuple[str, str]] = {
     "maintain.unknown": (
         "input",
         "`dukou maintain` lists them.",
+    ),
+    "maintain.running": (
+        "state",
+        "Let it end; what it does is written down, and is not due again after it.",
     ),
     "maintain.failed": (
         "state",

@@ -33,9 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     waiting.add_argument("model", metavar="MODEL", help="the model's name")
     waiting.add_argument("--timeout", metavar="TIME", help="give up after, as 10min")
     waiting.add_argument(
-        "--if-any",
+        "--shipped",
         action="store_true",
-        help="status 0 at once where there was none (for pipelines)",
+        help="for the one that the last `dukou ship` started; status 0 at once where it started none",
     )
     waiting.add_argument("--json", action="store_true", help="as one JSON document")
 
@@ -52,16 +52,24 @@ def run(arguments: argparse.Namespace) -> int:
             limit = None
             if arguments.timeout is not None:
                 limit = parse_duration(arguments.timeout, key="--timeout", code="usage.invalid")
-            if arguments.if_any and not registry.rollouts.list(arguments.model, limit=1):
-                print(f"there was no rollout of `{arguments.model}`")
+            number = _shipped(arguments.model) if arguments.shipped else None
+            if arguments.shipped and number is None:
+                print(f"the last `dukou ship` of `{arguments.model}` started no rollout")
                 return 0
-            entry = newest_rollout(registry, arguments.model)
+            number = newest_rollout(registry, arguments.model).id if number is None else number
             seconds = None if limit is None else limit.total_seconds()
-            return wait(registry, entry.id, timeout_s=seconds, as_json=arguments.json)
+            return wait(registry, number, timeout_s=seconds, as_json=arguments.json)
         if arguments.model is not None:
             registry.versions(arguments.model)
         show(registry.rollouts.list(arguments.model), as_json=arguments.json)
     return 0
+
+
+def _shipped(model: str) -> int | None:
+    from dukou.base.settings import dukou_home
+    from dukou.lifecycle.runner import find_shipped_rollout
+
+    return find_shipped_rollout(dukou_home(), model)
 
 
 def wait(registry: Registry, number: int, *, timeout_s: float | None, as_json: bool) -> int:

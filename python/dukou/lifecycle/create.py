@@ -9,10 +9,15 @@ from pathlib import Path
 
 from dukou.base.errors import InputError
 from dukou.base.ids import ModelName, parse_model_name
-from dukou.lifecycle.pipelines import write_pipeline
+from dukou.lifecycle.pipelines import find_place, write_pipeline
 from dukou.lifecycle.project import FILE_NAME
 
 _TRAINING = "train.py"
+_DIGITS = "data/digits.csv"
+_IMMEDIATE = """\
+strategy = "immediate"      # or "canary": by steps under live traffic, back by itself if it does harm"""
+_CANARY = """\
+strategy = "canary"         # by steps under live traffic, back by itself if it does harm"""
 
 
 def create_project(
@@ -30,30 +35,78 @@ def create_project(
         name: the model's; the folder's name where None.
         example: `digits` for a complete project on real data; None for a blank one.
         ci: `github`, `gitlab` or `jenkins`: writes that system's pipeline too, and new versions go by
-            canary.
-        force: overwrite the files of a project that is there.
+            canary. In a folder that has a project, with no `name` and no `example`: the pipeline alone.
+        force: overwrite what is there.
 
     Raises:
-        InputError: `project.exists` where there is one and `force` is not set; `config.invalid` where
-            no name is given and none can be made of the folder's.
+        InputError: `project.exists` where something would be overwritten and `force` is not set;
+            `config.invalid` where no name is given and none can be made of the folder's; `project.*`
+            of a project that is there and cannot be read.
     """
     folder = Path(folder)
-    if (folder / FILE_NAME).exists() and not force:
+    there = (folder / FILE_NAME).exists()
+    if there and ci is not None and name is None and example is None:
+        return _add_pipeline(folder, ci, force=force)
+    if there and not force:
         raise InputError("project.exists", f"`{folder / FILE_NAME}` is there already")
     model = parse_model_name(name) if name else _name_of_folder(folder)
+    kept = _look_for_files(folder, model, example, ci, force=force)
     folder.mkdir(parents=True, exist_ok=True)
     templates = resources.files("dukou.lifecycle") / "templates"
     written = []
     for template, file in ((f"{example or 'blank'}.toml", FILE_NAME), (_TRAINING, _TRAINING)):
+        if folder / file in kept:
+            continue
         text = (templates / template).read_text(encoding="utf-8").replace("@name@", model)
-        text = text.replace("@strategy@", "canary" if ci else "immediate")
+        text = text.replace("@strategy@", _CANARY if ci else _IMMEDIATE)
         (folder / file).write_text(text, encoding="utf-8")
         written.append(folder / file)
     if example == "digits":
-        written.append(_write_digits(folder / "data" / "digits.csv"))
+        written.append(_write_digits(folder / _DIGITS))
     if ci is not None:
         written += write_pipeline(folder, ci, model)
     return written
+
+
+def _look_for_files(
+    folder: Path, model: ModelName, example: str | None, ci: str | None, *, force: bool
+) -> list[Path]:
+    """What is left as it is: a training script that a person has already. Nothing is overwritten.
+
+    Raises:
+        InputError: `project.exists`, naming what else would be.
+    """
+    if force:
+        return []
+    training = folder / _TRAINING
+    wanted = [folder / FILE_NAME]
+    if example is not None:
+        wanted += [training, folder / _DIGITS]
+    if ci is not None:
+        wanted.append(find_place(folder, ci, model).path)
+    _refuse_overwriting(wanted)
+    return [training] if training.exists() else []
+
+
+def _refuse_overwriting(wanted: list[Path]) -> None:
+    taken = [f"`{path}`" for path in wanted if path.exists()]
+    if taken:
+        verb = "is" if len(taken) == 1 else "are"
+        raise InputError(
+            "project.exists",
+            f"{', '.join(taken)} {verb} there already",
+            hint="take away what you do not need, or overwrite it with `--force`",
+        )
+
+
+def _add_pipeline(folder: Path, ci: str, *, force: bool) -> list[Path]:
+    """The pipeline of a project that is there; its own files are left as they are."""
+    from dukou.lifecycle.project import read_project
+
+    model = read_project(folder).model.name
+    if not force:
+        _refuse_overwriting([find_place(folder, ci, model).path])
+    return write_pipeline(folder, ci, model)
 
 
 def _name_of_folder(folder: Path) -> ModelName:

@@ -48,49 +48,61 @@ def _load(path: Path, before: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _merge(
-    base: Mapping[str, Any], own: Mapping[str, Any], project: str, team: str
+    base: Mapping[str, Any], own: Mapping[str, Any], project: str, team: str, above: str = ""
 ) -> dict[str, Any]:
     merged = dict(base)
-    for section, values in own.items():
-        demanded = merged.get(section)
-        if not isinstance(values, dict) or not isinstance(demanded, dict):
-            merged[section] = values
-            continue
-        together = dict(demanded)
-        for key, value in values.items():
-            place = f"{section}.{key}"
-            if key in demanded and place in _DEMANDS:
-                problem = _problem(place, demanded[key], value)
-                if problem:
-                    raise InputError(
-                        "project.loosens", f"{project}: `{place}` {problem}, in {team}"
-                    )
-                together[key] = _JOINED.get(place, _own)(demanded[key], value)
-            else:
-                together[key] = value
-        merged[section] = together
+    for key, value in own.items():
+        place = f"{above}{key}"
+        demanded = merged.get(key)
+        if key in merged and place in _DEMANDS:
+            problem = _problem(place, demanded, value)
+            if problem:
+                raise InputError("project.loosens", f"{project}: `{place}` {problem}, in {team}")
+            merged[key] = _JOINED.get(place, _own)(demanded, value)
+        elif isinstance(value, dict) and isinstance(demanded, dict):
+            merged[key] = _merge(demanded, value, project, team, f"{place}.")
+        else:
+            merged[key] = value
     return merged
 
 
 def _problem(place: str, demanded: Any, value: Any) -> str:
-    """What is weaker than it may be; empty where nothing is. What is of a wrong type is for the parser."""
+    """What is weaker than it may be; empty where nothing is."""
     try:
         return _DEMANDS[place](demanded, value)
+    except InputError as error:
+        return f"is {value!r}, and cannot be read: {error.message}"
     except (TypeError, ValueError, AttributeError, KeyError):
-        return ""
+        # Not left to the parser: it takes `"1"` for 1, and what is not compared could be anything.
+        return f"is {value!r}, and cannot be compared with the demanded {demanded!r}"
+
+
+# Comparisons are written so that what is no number fails them.
 
 
 def _at_least(demanded: Any, value: Any) -> str:
-    return f"is {value}, at least {demanded} is demanded" if value < demanded else ""
+    return "" if value >= demanded else f"is {value}, at least {demanded} is demanded"
 
 
 def _at_most(demanded: Any, value: Any) -> str:
-    return f"is {value}, at most {demanded} is demanded" if value > demanded else ""
+    return "" if value <= demanded else f"is {value}, at most {demanded} is demanded"
+
+
+def _no_more_disagreement(demanded: Any, value: Any) -> str:
+    if value == "none" and demanded != "none":
+        return f"is `none`, at most {demanded} is demanded"
+    return "" if demanded == "none" else _at_most(demanded, value)
 
 
 def _no_longer(demanded: str, value: str) -> str:
-    longest, own = (parse_duration(text, key="maintain") for text in (demanded, value))
+    longest, own = (parse_duration(text, key="the interval") for text in (demanded, value))
     return f"is `{value}`, `{demanded}` or sooner is demanded" if own > longest else ""
+
+
+def _the_same(demanded: Any, value: Any) -> str:
+    if type(value) is type(demanded) and value == demanded:
+        return ""
+    return f"is {value!r}, {demanded!r} is demanded"
 
 
 def _same_strategy(demanded: str, value: str) -> str:
@@ -99,15 +111,37 @@ def _same_strategy(demanded: str, value: str) -> str:
     return ""
 
 
+def _every_step(demanded: list[float], value: list[float]) -> str:
+    left_out = [step for step in demanded if step not in value]
+    return f"leaves out {left_out[0]:g} %, which is demanded" if left_out else ""
+
+
+def _as_careful_at_the_end(demanded: str, value: str) -> str:
+    careful = ("promote", "hold", "rollback")
+    if careful.index(value) < careful.index(demanded):
+        return f"is `{value}`, `{demanded}` is demanded"
+    return ""
+
+
 def _not_on(demanded: bool, value: bool) -> str:
     return "is true, false is demanded" if value and not demanded else ""
 
 
+def _not_off(demanded: bool, value: bool) -> str:
+    return "is false, true is demanded" if demanded and not value else ""
+
+
 def _inside(demanded: Mapping[str, Any], value: Mapping[str, Any]) -> str:
     for column, (low, high) in value.items():
-        if column in demanded and (low < demanded[column][0] or high > demanded[column][1]):
-            least, most = demanded[column]
+        if column not in demanded:
+            continue
+        least, most = demanded[column]
+        if not (low >= least and high <= most):
             return f"lets `{column}` go from {low} to {high}, {least} to {most} is demanded"
+    return ""
+
+
+def _nothing(_demanded: Any, _value: Any) -> str:
     return ""
 
 
@@ -145,18 +179,43 @@ def _all_ranges(demanded: Mapping[str, Any], value: Mapping[str, Any]) -> dict[s
     return {**demanded, **value}
 
 
+def _all_columns(demanded: list[str], value: list[str]) -> list[str]:
+    return list(dict.fromkeys([*demanded, *value]))
+
+
 # key → what of it is weaker than the base demands.
 _DEMANDS: dict[str, Callable[[Any, Any], str]] = {
+    "data.test_fraction": _at_least,
+    # Another cut, or another judge, may find the same model better.
+    "data.seed": _the_same,
+    "data.held_out": _the_same,
+    "data.drop": _nothing,
     "data.min_rows": _at_least,
     "data.max_missing": _at_most,
     "data.max_duplicates": _at_most,
     "data.ranges": _inside,
     "evaluate.cross_validation": _at_least,
     "evaluate.bootstrap": _at_least,
+    "evaluate.seed": _the_same,
     "evaluate.gates": _gates_hold,
     "optimize.accuracy_budget": _at_most,
     "deploy.strategy": _same_strategy,
+    "deploy.canary.steps": _every_step,
+    "deploy.canary.min_seconds": _at_least,
+    "deploy.canary.min_requests": _at_least,
+    "deploy.canary.error_ratio": _at_most,
+    "deploy.canary.error_slack": _at_most,
+    "deploy.canary.slow_ratio": _at_most,
+    "deploy.canary.slow_slack": _at_most,
+    "deploy.canary.slo_ms": _at_most,
+    "deploy.canary.max_disagreement": _no_more_disagreement,
+    "deploy.canary.shadow_share": _at_least,
+    # The chance of a needless rollback: with less of it harm is proven later.
+    "deploy.canary.alpha": _at_least,
+    "deploy.canary.on_deadline": _as_careful_at_the_end,
     "monitor.capture": _not_on,
+    "monitor.drift": _not_off,
+    "monitor.keep": _no_longer,
     **{
         f"maintain.{name}": _no_longer
         for name in ("retrain", "backup_drill", "rotate_keys", "retention", "audit_dependencies")
@@ -166,4 +225,5 @@ _DEMANDS: dict[str, Callable[[Any, Any], str]] = {
 _JOINED: dict[str, Callable[[Any, Any], Any]] = {
     "evaluate.gates": _all_gates,
     "data.ranges": _all_ranges,
+    "data.drop": _all_columns,
 }

@@ -285,25 +285,19 @@ def load_project(folder: Path | str = ".") -> Project:
 
     Raises:
         InputError: `project.not-found` where there is none, `project.invalid` where it does not say
-            what it must.
+            what it must, or names files that are not there.
     """
-    folder = Path(folder)
-    path = folder if folder.is_file() else folder / FILE_NAME
-    if not path.is_file():
-        raise InputError("project.not-found", f"there is no `{FILE_NAME}` in `{folder.resolve()}`")
-    data = load_extended(path)
-    if "folder" in data:
-        raise InputError("project.invalid", f"`{path}`: `folder` is not a key that dukou knows")
-    data["folder"] = path.parent.resolve()
-    project = parse_document(Project, data, code="project.invalid", source=f"`{path}`")
+    path = _find_file(folder)
+    project = read_project(path)
+    data = project.data
+    named = {
+        "data.path": data.path,
+        "data.held_out": data.held_out,
+        "data.reference": data.reference,
+    }
     for key, text in (
-        ("data.path", project.data.path),
-        *(
-            (f"data.{name}", path)
-            for name in ("held_out", "reference")
-            if (path := getattr(project.data, name)) is not None
-        ),
-        *(("train.files", f) for f in project.train.files),
+        *((key, text) for key, text in named.items() if text is not None),
+        *(("train.files", text) for text in project.train.files),
     ):
         if not project.path(text).exists():
             raise InputError(
@@ -311,6 +305,28 @@ def load_project(folder: Path | str = ".") -> Project:
                 f"`{path}`: `{key}` names `{text}`, and there is nothing at `{project.path(text)}`",
             )
     return project
+
+
+def read_project(folder: Path | str = ".") -> Project:
+    """As `load_project`, where the files that it names need not be there yet.
+
+    Raises:
+        InputError: `project.not-found`, `project.invalid`.
+    """
+    path = _find_file(folder)
+    data = load_extended(path)
+    if "folder" in data:
+        raise InputError("project.invalid", f"`{path}`: `folder` is not a key that dukou knows")
+    data["folder"] = path.parent.resolve()
+    return parse_document(Project, data, code="project.invalid", source=f"`{path}`")
+
+
+def _find_file(folder: Path | str) -> Path:
+    folder = Path(folder)
+    path = folder if folder.is_file() else folder / FILE_NAME
+    if not path.is_file():
+        raise InputError("project.not-found", f"there is no `{FILE_NAME}` in `{folder.resolve()}`")
+    return path
 
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")

@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from dukou import __version__
 from dukou.base.errors import DukouError, InputError
+from dukou.base.ids import parse_model_name
 from dukou.base.lazy import resolve
 from dukou.lifecycle import STAGES
 from dukou.lifecycle.cache import use_cache
@@ -108,6 +109,19 @@ def ship(
         published.facts["version"] if published else None,
         published.facts["digest"] if published else None,
     )
+
+
+def find_shipped_rollout(home: Path, model: str) -> int | None:
+    """The rollout that the newest run of the whole line started or went on with; None where none."""
+    records = (home / "runs" / parse_model_name(model)).glob("*/run.json")
+    # By the time of writing: names tell seconds alone.
+    for record in sorted(records, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        try:
+            deployed = json.loads(record.read_text(encoding="utf-8"))["stages"]["deploy"]["facts"]
+            return None if deployed["rollout"] is None else int(deployed["rollout"])
+        except (ValueError, LookupError, TypeError):
+            continue  # it stopped before, or was killed while it was written
+    return None
 
 
 def _run_stage(stage: Stage, line: Line, keys: dict[str, str], *, fresh: bool) -> StageResult:

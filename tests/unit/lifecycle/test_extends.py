@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from dukou.base.errors import InputError
-from dukou.lifecycle.project import load_project
+from dukou.lifecycle.extends import _DEMANDS
+from dukou.lifecycle.project import Project, load_project
 
 TEAM = """\
 [model]
 license = "Apache-2.0"
 [data]
+seed = 3
+drop = ["name"]
 min_rows = 100
 max_missing = 0.1
 ranges = { age = [0, 120] }
@@ -23,8 +27,17 @@ gates = ["accuracy >= 0.9", "recall[ill] >= 0.8", "log_loss <= 0.5"]
 accuracy_budget = 0.01
 [deploy]
 strategy = "canary"
+[deploy.canary]
+steps = [5, 50, 100]
+min_seconds = 60
+error_slack = 0.001
+max_disagreement = 0.05
+alpha = 0.01
+on_deadline = "hold"
 [monitor]
 capture = false
+drift = true
+keep = "30d"
 [maintain]
 backup_drill = "30d"
 """
@@ -98,6 +111,23 @@ def test_a_project_has_what_its_base_says_and_adds_to_it(folder: Path) -> None:
         ('[deploy]\nstrategy = "immediate"\n', "is `immediate`, `canary` is demanded"),
         ("[monitor]\ncapture = true\n", "`monitor.capture` is true, false is demanded"),
         ('[maintain]\nbackup_drill = "60d"\n', "is `60d`, `30d` or sooner is demanded"),
+        ("[data]\nseed = 4\n", "`data.seed` is 4, 3 is demanded"),
+        ('[monitor]\nkeep = "60d"\n', "`monitor.keep` is `60d`"),
+        ("[monitor]\ndrift = false\n", "`monitor.drift` is false, true is demanded"),
+        ("[deploy.canary]\nsteps = [50, 100]\n", "leaves out 5 %, which is demanded"),
+        ("[deploy.canary]\nmin_seconds = 1\n", "`deploy.canary.min_seconds` is 1"),
+        ("[deploy.canary]\nerror_slack = 0.5\n", "`deploy.canary.error_slack` is 0.5"),
+        ('[deploy.canary]\nmax_disagreement = "none"\n', "is `none`, at most 0.05 is demanded"),
+        ("[deploy.canary]\nmax_disagreement = 0.5\n", "is 0.5, at most 0.05 is demanded"),
+        ("[deploy.canary]\nalpha = 1e-9\n", "is 1e-09, at least 0.01 is demanded"),
+        ('[deploy.canary]\non_deadline = "promote"\n', "is `promote`, `hold` is demanded"),
+        # What another type or no number would slip by.
+        ('[data]\nmin_rows = "1"\n', "is '1', and cannot be compared with the demanded 100"),
+        ("[data]\nmax_missing = nan\n", "is nan, at most 0.1 is demanded"),
+        ("[data]\nranges = { age = [nan, nan] }\n", "lets `age` go from nan to nan"),
+        ("[data]\nseed = true\n", "`data.seed` is True, 3 is demanded"),
+        ('[maintain]\nbackup_drill = "seldom"\n', "is 'seldom', and cannot be read"),
+        ('[evaluate]\ngates = ["accuracy"]\n', "and cannot be read"),
     ],
 )
 def test_what_is_weaker_is_refused_with_both_sides(folder: Path, more: str, said: str) -> None:
@@ -130,5 +160,30 @@ def test_a_base_that_is_not_there_or_not_named_is_said(folder: Path) -> None:
     assert refused.value.code == "project.not-found"
     with pytest.raises(InputError, match="must be a path in quotes"):
         load_project(write(folder, own=OWN.replace('"../team.toml"', "7")))
-    with pytest.raises(InputError, match="valid integer"):
-        load_project(write(folder, '[data]\nmin_rows = "many"\n'))
+
+
+def test_a_careful_project_may_be_more_careful_still(folder: Path) -> None:
+    more = (
+        '[data]\ndrop = ["address"]\n[deploy.canary]\nsteps = [1, 5, 20, 50, 100]\nmin_seconds = 90\n'
+        'on_deadline = "rollback"\nmax_disagreement = 0.01\n[monitor]\nkeep = "7d"\n'
+    )
+    project = load_project(write(folder, more))
+    assert project.data.drop == ["name", "address"]
+    canary = project.deploy.canary
+    assert (canary.steps, canary.min_seconds, canary.on_deadline) == (
+        [1, 5, 20, 50, 100],
+        90,
+        "rollback",
+    )
+    # What the project does not say is the base's, within the table too.
+    assert (canary.error_slack, canary.alpha) == (0.001, 0.01)
+
+
+def test_every_key_that_is_a_demand_is_one_that_a_project_has() -> None:
+    """A key that is renamed takes its demand along."""
+    for place in _DEMANDS:
+        model: type[BaseModel] = Project
+        for key in place.split("."):
+            field = model.model_fields[key]
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                model = field.annotation

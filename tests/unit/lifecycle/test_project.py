@@ -67,6 +67,7 @@ def test_what_is_wrong_is_named(
         load_project(project)
     assert caught.value.code == "project.invalid"
     assert says in caught.value.message
+    assert str(project) in caught.value.message
     assert hint in caught.value.hint
 
 
