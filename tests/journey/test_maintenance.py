@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from dukou.base.errors import StateError, TrustError
+from dukou.cli.main import main
 from dukou.lifecycle.drill import drill_backup
-from dukou.lifecycle.maintain import CHORES, list_chores, run_chore
+from dukou.lifecycle.maintain import CHORES, list_chores, run_chore, run_due
 from dukou.lifecycle.project import load_project
+from dukou.package.disk import hold_lock
 from dukou.registry.registry import Registry
 from dukou.trust.keys import load_or_create_signing_key, load_trust_store, rotate_signing_key
 from tests.registry_house import move_alias, publish
@@ -140,3 +143,60 @@ def test_what_is_no_chore_and_no_interval_is_refused(place: House, project: Path
     done = place.dukou("maintain", project)
     assert done.returncode == 2
     assert "`maintain.rotate_keys` is `sometimes`, must be a duration" in done.stderr
+
+
+def test_one_that_failed_is_due_the_next_day(place: House, project: Path) -> None:
+    read = load_project(project)
+    with Registry.open(place.home) as registry:
+        for name, outcome in (("backup-drill", "failed"), ("rotate-keys", "done")):
+            registry.chores.add("chain", name, outcome=outcome, began=registry.now())
+    now = datetime.now(UTC)
+
+    def due(when: datetime) -> dict[str, bool]:
+        return {c.name: c.is_due(when) for c in list_chores(read, place.home, now=when)}
+
+    assert not due(now)["backup-drill"]
+    tomorrow = due(now + timedelta(hours=25))
+    assert tomorrow["backup-drill"] and not tomorrow["rotate-keys"]
+    assert due(now + timedelta(days=91))["rotate-keys"]
+    # A clock that was set back by a year: nobody can say how long ago it was.
+    assert due(now - timedelta(days=365))["rotate-keys"]
+
+
+def test_a_retraining_is_due_after_a_version_and_not_at_once(
+    place: House, project: Path, tmp_path: Path
+) -> None:
+    text = PROJECT.replace("[maintain]", '[maintain]\nretrain = "7d"')
+    (project / "dukou.toml").write_text(text, encoding="utf-8")
+
+    def due(home: Path, days: int) -> bool:
+        when = datetime.now(UTC) + timedelta(days=days)
+        chores = list_chores(load_project(project), home, now=when)
+        return {c.name: c.is_due(when) for c in chores}["retrain"]
+
+    assert [due(place.home, days) for days in (0, 6, 8)] == [False, False, True]
+    assert not due(tmp_path / "nothing-yet", 8)
+
+
+def test_two_at_once_do_nothing_twice(place: House, project: Path) -> None:
+    read = load_project(project)
+    with hold_lock(place.home / ".maintain.lock", shared=False, wait=True):
+        for work in (
+            lambda: run_due(read, place.home, say=print),
+            lambda: run_chore(read, place.home, "rotate-keys"),
+        ):
+            with pytest.raises(StateError, match="another `dukou maintain` runs") as refused:
+                work()
+            assert refused.value.code == "maintain.running"
+    assert len(load_trust_store(place.home)) == 1
+
+
+def test_a_project_that_asks_for_nothing_is_told_how_to_ask(
+    place: House, project: Path, monkeypatch, capsys
+) -> None:
+    (project / "dukou.toml").write_text(PROJECT.partition("[maintain]")[0], encoding="utf-8")
+    monkeypatch.setenv("DUKOU_HOME", str(place.home))
+    for words in (["maintain", str(project), "--due"], ["maintain", str(project)]):
+        assert main(words) == 0
+        said = capsys.readouterr().out
+        assert "the project asks for no chore" in said and "[maintain]" in said

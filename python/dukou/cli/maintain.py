@@ -15,6 +15,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dukou.lifecycle.maintain import Due
 
+_NONE_ASKED = (
+    "the project asks for no chore; for example, in dukou.toml:\n"
+    '  [maintain]\n  backup_drill = "30d"\n  rotate_keys = "90d"\n  retention = "30d"'
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
@@ -44,7 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
             document = {name: error and error.code for name, error in done.items()}
             print(json.dumps(document, indent=1))
         elif not done:
-            print("nothing is due")
+            asked = any(project.maintain.intervals().values())
+            print("nothing is due" if asked else f"nothing is due: {_NONE_ASKED}")
         else:
             for name, error in done.items():
                 print(f"{name}: {'done' if error is None else 'failed'}")
@@ -77,7 +83,7 @@ def _show(chores: Sequence[Due], *, as_json: bool) -> None:
         return
     rows = []
     for chore in chores:
-        when = "not asked for"
+        when = "not asked for" if chore.every is None else "after the first version"
         if chore.is_due(now):
             when = "due now"
         elif chore.due is not None:
@@ -87,6 +93,8 @@ def _show(chores: Sequence[Due], *, as_json: bool) -> None:
             last = f"{show_age((now - chore.last).total_seconds())} ago, {chore.outcome}"
         rows.append([chore.name, when, last, CHORES[chore.name][1]])
     print(show_table(["chore", "due", "last", "what"], rows))
+    if not any(chore.every for chore in chores):
+        print(f"\n{_NONE_ASKED}")
 
 
 def _say(text: str) -> None:

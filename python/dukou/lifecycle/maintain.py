@@ -5,19 +5,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from dukou.base.durations import parse_duration
 from dukou.base.errors import DukouError, InputError, StateError
 from dukou.base.lazy import resolve
 from dukou.lifecycle.project import Project
+from dukou.package.disk import hold_lock, translate_errors
+
+if TYPE_CHECKING:
+    from dukou.registry.registry import Registry
 
 Say = Callable[[str], None]
 Chore = Callable[[Project, Path, Say], Mapping[str, Any]]
+
+# What failed is done again so soon: a quarter of a year is long for a drill that found damage.
+_TRY_AGAIN = timedelta(days=1)
+_LOCK = ".maintain.lock"
 
 # chore → where it lives, and what it is for. Each raises a DukouError where it finds something wrong.
 CHORES: dict[str, tuple[str, str]] = {
@@ -50,7 +59,8 @@ class Due:
         every: its interval; None where the project asks for none.
         last: when it was done last; None for never.
         outcome: of the last time: `done`, `failed`, or empty.
-        due: when it is due; None where the project asks for none.
+        due: when it is due; None where the project asks for none, and for `retrain` before there is a
+            first version.
     """
 
     name: str
@@ -65,7 +75,10 @@ class Due:
 
 
 def list_chores(project: Project, home: Path, *, now: datetime | None = None) -> list[Due]:
-    """Every chore, with when it was done and when it is due. One that never was is due now.
+    """Every chore, with when it was done and when it is due.
+
+    One that never was is due now; one that failed the last time, a day after that, where its interval
+    is not shorter still.
 
     Raises:
         InputError: `project.invalid`, for an interval that cannot be read.
@@ -82,9 +95,31 @@ def list_chores(project: Project, home: Path, *, now: datetime | None = None) ->
             every = None if said is None else parse_duration(said, key=f"maintain.{name}")
             times = registry.chores.list(project.model.name, name, limit=1)
             last = datetime.fromisoformat(times[-1].ended) if times else None
-            due = None if every is None else now if last is None else last + every
-            found.append(Due(name, every, last, times[-1].outcome if times else "", due))
+            outcome = times[-1].outcome if times else ""
+            due = _when_due(every, last, outcome, now)
+            if name == "retrain" and last is None:
+                trained = _newest_version(registry, project.model.name)
+                due = None if trained is None else _when_due(every, trained, outcome, now)
+            found.append(Due(name, every, last, outcome, due))
     return found
+
+
+def _when_due(
+    every: timedelta | None, since: datetime | None, outcome: str, now: datetime
+) -> datetime | None:
+    if every is None:
+        return None
+    # Of a time that has not come yet nobody can say how long ago it was: a clock was set back.
+    if since is None or since > now:
+        return now
+    return since + (min(every, _TRY_AGAIN) if outcome == "failed" else every)
+
+
+def _newest_version(registry: Registry, model: str) -> datetime | None:
+    """When the model was trained last, as far as the registry knows."""
+    if model not in [entry.name for entry in registry.models()]:
+        return None
+    return max(datetime.fromisoformat(v.created) for v in registry.versions(model))
 
 
 def run_chore(
@@ -97,14 +132,20 @@ def run_chore(
 
     Raises:
         InputError: `maintain.unknown`.
+        StateError: `maintain.running`: another process is at the chores of this home.
         DukouError: what the chore found wrong.
     """
-    from dukou.registry.registry import Registry
-
     if name not in CHORES:
         raise InputError(
             "maintain.unknown", f"`{name}` is not a chore", hint=f"there are {', '.join(CHORES)}"
         )
+    with _alone(home):
+        return _run(project, home, name, say)
+
+
+def _run(project: Project, home: Path, name: str, say: Say) -> Mapping[str, Any]:
+    from dukou.registry.registry import Registry
+
     began = datetime.now(UTC).isoformat(timespec="microseconds")
     found: Mapping[str, Any] = {}
     failure: DukouError | None = None
@@ -132,18 +173,37 @@ def run_due(
 
     Returns:
         chore → what it found wrong, or None.
+
+    Raises:
+        StateError: `maintain.running`: another process is at the chores of this home.
     """
     now = now or datetime.now(UTC)
     done: dict[str, DukouError | None] = {}
-    for chore in list_chores(project, home, now=now):
-        if not chore.is_due(now):
-            continue
-        try:
-            run_chore(project, home, chore.name, say=say)
-            done[chore.name] = None
-        except DukouError as error:
-            done[chore.name] = error
+    with _alone(home):
+        # Listed here: what another process has just done is not due any more.
+        for chore in list_chores(project, home, now=now):
+            if not chore.is_due(now):
+                continue
+            try:
+                _run(project, home, chore.name, say)
+                done[chore.name] = None
+            except DukouError as error:
+                done[chore.name] = error
     return done
+
+
+@contextlib.contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Two that rotate keys or train again at once would do each other's work twice, or worse.
+
+    The kernel lets go of the lock when a process dies.
+    """
+    with contextlib.ExitStack() as held:
+        with translate_errors(home):
+            alone = held.enter_context(hold_lock(home / _LOCK, shared=False, wait=False))
+        if not alone:
+            raise StateError("maintain.running", f"another `dukou maintain` runs in `{home}`")
+        yield
 
 
 def require_none_failed(done: Mapping[str, DukouError | None]) -> None:

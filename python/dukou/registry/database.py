@@ -11,11 +11,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from dukou.base.errors import DukouError, ResourceError, StateError
+from dukou.registry.lost import is_blank, refuse_lost
 
 # The last step under `migrations/versions`; a test proves it. Known here, so that opening a current
 # registry needs no Alembic.
@@ -26,12 +28,20 @@ _WRITES = "dukou_writes"
 
 
 class Database:
-    """Connections to one registry. Safe to share between threads; made current when opened."""
+    """Connections to one registry. Safe to share between threads; made current when opened.
 
-    def __init__(self, url: str | sa.URL, lock: Path) -> None:
+    Args:
+        url: of the database.
+        lock: held by whoever makes or upgrades its tables.
+        file: the database's, where it is the installation's own.
+    """
+
+    def __init__(self, url: str | sa.URL, lock: Path, file: Path | None = None) -> None:
         self._name = sa.make_url(url).render_as_string(hide_password=True)
         self._lock = lock
-        self._engine = _make_engine(url)
+        self._file = file
+        self._frozen = file is not None and is_frozen(file)
+        self._engine = _make_engine(read_only_url(file) if file and self._frozen else url)
         self._writer = self._engine.execution_options(**{_WRITES: True})
         try:
             self._make_current()
@@ -62,9 +72,21 @@ class Database:
 
     def _make_current(self) -> None:
         with self._translate():
-            if self._revision() == HEAD:
+            # Connecting makes an empty file: of a new registry that happens under the lock alone.
+            blank = self._file is not None and is_blank(self._file)
+            revision = None if blank else self._revision()
+            if revision == HEAD:
                 return
+            if self._frozen and self._file is not None:
+                refuse_lost(self._file)
+                raise ResourceError(
+                    "store.not-writable",
+                    f"the registry {self._name} may only be read, and is of step {revision}: this "
+                    f"dukou knows step {HEAD} and would have to upgrade it",
+                )
             with _hold(self._lock):
+                if self._file is not None:
+                    refuse_lost(self._file)
                 if self._revision() != HEAD:  # Another process may have been first.
                     self._migrate()
 
@@ -125,6 +147,21 @@ class Database:
         return StateError(
             "registry.unreadable", f"the registry {self._name} cannot be read: {said}"
         )
+
+
+def is_frozen(file: Path) -> bool:
+    """Whether the database is there and may be read, and neither it nor its folder be written."""
+    return file.exists() and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
+
+
+def read_only_url(file: Path) -> sa.URL:
+    """Opens the file without making anything beside it."""
+    # SQLite makes two files beside a database in write-ahead mode, even to read. Where they are not
+    # there, nobody has it open and all is in the file itself: then it may be read as it lies.
+    options = {"mode": "ro", "uri": "true"}
+    if not Path(f"{file}-wal").exists():
+        options["immutable"] = "1"
+    return sa.URL.create("sqlite", database=f"file:{quote(str(file))}", query=options)
 
 
 def _make_engine(url: str | sa.URL) -> sa.Engine:

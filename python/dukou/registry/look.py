@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,7 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from dukou.base.errors import StateError
 from dukou.base.settings import resolve_setting
 from dukou.registry.audit import verify_chain
-from dukou.registry.database import HEAD
+from dukou.registry.database import HEAD, read_only_url
+from dukou.registry.lost import refuse_lost
 from dukou.registry.tables import ALIASES, VERSIONS
 
 
@@ -68,11 +68,13 @@ def look_at_registry(home: Path, *, verify: bool = False) -> RegistryLook:
     file = home / "registry.db"
     if said is None and not file.exists():
         return RegistryLook(f"`{file}`", exists=False)
+    if said is None:
+        refuse_lost(file)
     name = f"`{file}`" if said is None else "that `DUKOU_REGISTRY` names"
     try:
         if said is not None:
             name = f"`{sa.make_url(said).render_as_string(hide_password=True)}`"
-        engine = sa.create_engine(_read_only(file) if said is None else said)
+        engine = sa.create_engine(read_only_url(file) if said is None else said)
         try:
             with engine.connect() as connection:
                 return _look(connection, name, verify=verify)
@@ -105,12 +107,3 @@ def _look(connection: sa.Connection, name: str, *, verify: bool) -> RegistryLook
         for r in rows
     )
     return RegistryLook(name, exists=True, step=step, events=events, versions=versions)
-
-
-def _read_only(file: Path) -> sa.URL:
-    # SQLite makes two files beside a database in write-ahead mode, even to read. Where they are not
-    # there, nobody has it open and all is in the file itself: then it may be read as it lies.
-    options = {"mode": "ro", "uri": "true"}
-    if not Path(f"{file}-wal").exists():
-        options["immutable"] = "1"
-    return sa.URL.create("sqlite", database=f"file:{quote(str(file))}", query=options)

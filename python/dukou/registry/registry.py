@@ -104,8 +104,13 @@ class Registry:
             ResourceError: `store.disk-full`, `store.not-writable`.
         """
         make_private_folder(home)
-        said = url or resolve_setting("registry").value or _sqlite_url(home / "registry.db")
-        return cls(Database(said, home / ".registry.lock"), actor or _whoami(), clock)
+        said, file = url or resolve_setting("registry").value, home / "registry.db"
+        database = (
+            Database(_sqlite_url(file), home / ".registry.lock", file)
+            if said is None
+            else Database(said, home / ".registry.lock")
+        )
+        return cls(database, actor or _whoami(), clock)
 
     def close(self) -> None:
         """Closes every connection."""

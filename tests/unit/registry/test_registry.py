@@ -9,8 +9,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.artifacts import Place, make_layers, make_model
 
 from dukou.base.errors import InputError, ResourceError, StateError
+from dukou.registry.look import look_at_registry
 from dukou.registry.registry import ANYTHING, Registry
 
 
@@ -277,3 +279,45 @@ TestRegistryLaws = RegistryLaws.TestCase
 TestRegistryLaws.settings = settings(
     max_examples=25, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+def _fill(home: Path) -> None:
+    """A store with a version, registered."""
+    place = Place.make(home.parent)
+    packaged = place.publish(make_model(home.parent / "model", *make_layers(4, 3, seed=1)), "chain")
+    with Registry.open(place.home) as registry:
+        registry.register_version("chain", packaged.digest)
+
+
+def test_an_empty_file_beside_a_full_store_is_no_new_registry(tmp_path: Path) -> None:
+    """It would begin at version 1 again, and clean away what it has forgotten."""
+    home = tmp_path / "home"
+    _fill(home)
+    file = home / "registry.db"
+    for path in home.glob("registry.db*"):
+        path.unlink()
+    file.touch()
+    for look in (lambda: Registry.open(home), lambda: look_at_registry(home)):
+        code, message, hint = code_of(look)
+        assert code == "registry.unreadable"
+        assert f"`{file}` is empty, and the store beside it holds 1 version:" in message
+        assert "backup" in hint
+    assert file.stat().st_size == 0, "a second look finds the same"
+    file.unlink()  # as the hint says
+    with Registry.open(home) as registry:
+        assert registry.models() == []
+
+
+def test_a_first_version_that_was_cut_off_leaves_no_riddle(tmp_path: Path) -> None:
+    """An empty store, or a store and no registry yet: both are the beginning."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "registry.db").touch()
+    with Registry.open(home) as registry:
+        assert registry.models() == []
+    other = tmp_path / "other"
+    other.mkdir()
+    place = Place.make(other)
+    place.publish(make_model(other / "model", *make_layers(4, 3, seed=1)), "chain")
+    with Registry.open(place.home) as registry:
+        assert registry.models() == []
