@@ -72,6 +72,14 @@ CODES: dict[str, tuple[str, str]] = {
         "input",
         "The message lists the metrics.",
     ),
+    "improve.cannot-apply": (
+        "input",
+        "The message says what the model has; leave the key out, and what can be tried is tried.",
+    ),
+    "improve.too-few-rows": (
+        "input",
+        "Hold out more rows with `data.test_fraction`, or leave the key out.",
+    ),
     "project.loosens": (
         "input",
         "Keep the base's demand or a stricter one; whoever keeps the base file can change it.",

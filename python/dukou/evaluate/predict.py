@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from dukou.model.model import Model
     from dukou.model.rows import Features
+    from dukou.model.signature import TensorSpec
 
     Array = np.ndarray[Any, Any]
 
@@ -119,8 +120,11 @@ def read_classes(model: Model, outputs: Mapping[str, Array]) -> Predictions:
     """
     import numpy as np
 
-    label = _find_label(model, outputs)
-    numbers = _find_numbers(model, outputs)
+    said_by, scored_by = find_label_output(model, outputs), find_number_output(model, outputs)
+    label = None if said_by is None else outputs[said_by.name].reshape(-1)
+    numbers = None
+    if scored_by is not None:
+        numbers = outputs[scored_by.name].reshape(len(outputs[scored_by.name]), -1)
     if label is None and numbers is None:
         said = ", ".join(f"`{s.name}` {s.dtype} {list(s.shape)}" for s in model.signature.outputs)
         raise InputError(
@@ -170,21 +174,22 @@ def predict_numbers(
     raise InputError("data.mismatch", f"no output is one number a row, only {said}")
 
 
-def _find_label(model: Model, outputs: Mapping[str, Array]) -> Array | None:
+def find_label_output(model: Model, outputs: Mapping[str, Array]) -> TensorSpec | None:
+    """The output that says a class a row, where one does."""
     for spec in model.signature.outputs:
         array = outputs[spec.name]
         if spec.dtype in ("INT32", "INT64", "BYTES", "BOOL") and array.size == len(array):
-            return array.reshape(-1)
+            return spec
     return None
 
 
-def _find_numbers(model: Model, outputs: Mapping[str, Array]) -> Array | None:
+def find_number_output(model: Model, outputs: Mapping[str, Array]) -> TensorSpec | None:
+    """The output that has a number a class, or one for two classes, where one has."""
     preferred = model.golden.classes if model.golden else None
     specs = sorted(model.signature.outputs, key=lambda s: s.name != preferred)
     for spec in specs:
-        array = outputs[spec.name]
-        if spec.dtype in _FLOATS and array.ndim in (1, 2):
-            return array.reshape(len(array), -1)
+        if spec.dtype in _FLOATS and outputs[spec.name].ndim in (1, 2):
+            return spec
     return None
 
 

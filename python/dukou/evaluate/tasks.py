@@ -14,6 +14,7 @@ from dukou.evaluate.intervals import CONFIDENCE, RESAMPLES
 if TYPE_CHECKING:
     from dukou.evaluate.compare import Comparison
     from dukou.evaluate.data import DataSet
+    from dukou.evaluate.predict import Predictions
     from dukou.model.model import Model
 
 # task → judge: `(model, data, resamples, seed, confidence, batch_rows) -> Evaluation`.
@@ -34,6 +35,7 @@ def evaluate_model(
     seed: int = 0,
     confidence: float = CONFIDENCE,
     batch_rows: int = 256,
+    predictions: Predictions | None = None,
 ) -> Evaluation:
     """Judges a model on rows that it was not trained on.
 
@@ -47,6 +49,8 @@ def evaluate_model(
         seed: of the bootstrap.
         confidence: of all intervals.
         batch_rows: rows that go into the model at once.
+        predictions: a classifier's answers to the rows, where they are to be others than the model
+            itself gives now; see `dukou.evaluate.improve`.
 
     Raises:
         InputError: `data.mismatch`, `data.empty`, `project.invalid`, `evaluate.unknown-metric`.
@@ -57,22 +61,30 @@ def evaluate_model(
     if not data.rows:
         raise InputError("data.empty", f"`{data.source}` has no rows to judge by")
     judge: Callable[..., Evaluation] = resolve(TASKS[task])
-    evaluation = judge(model, data, resamples, seed, confidence, batch_rows)
+    answers = {} if predictions is None else {"predictions": predictions}
+    evaluation = judge(model, data, resamples, seed, confidence, batch_rows, **answers)
     if champion is not None and task == "classification":
         evaluation = evaluation.replace(
-            comparison=_compare(champion, model, data, confidence, batch_rows)
+            comparison=_compare(champion, model, data, confidence, batch_rows, **answers)
         )
     return evaluation.replace(gates=check_gates(evaluation, gates))
 
 
 def evaluate_classifier(
-    model: Model, data: DataSet, resamples: int, seed: int, confidence: float, batch_rows: int
+    model: Model,
+    data: DataSet,
+    resamples: int,
+    seed: int,
+    confidence: float,
+    batch_rows: int,
+    predictions: Predictions | None = None,
 ) -> Evaluation:
     """See `dukou.evaluate.classification`."""
     from dukou.evaluate.classification import judge_classes
     from dukou.evaluate.predict import predict_classes
 
-    predictions = predict_classes(model, data.features, batch_rows=batch_rows)
+    if predictions is None:
+        predictions = predict_classes(model, data.features, batch_rows=batch_rows)
     found = judge_classes(
         predictions, data.target, resamples=resamples, seed=seed, confidence=confidence
     )
@@ -114,14 +126,17 @@ def evaluate_regressor(
 
 
 def _compare(
-    champion: Model, challenger: Model, data: DataSet, confidence: float, batch_rows: int
+    champion: Model,
+    challenger: Model,
+    data: DataSet,
+    confidence: float,
+    batch_rows: int,
+    predictions: Predictions | None = None,
 ) -> Comparison:
     from dukou.evaluate.compare import compare_classes
     from dukou.evaluate.labels import as_labels
     from dukou.evaluate.predict import predict_classes
 
-    said = [
-        predict_classes(model, data.features, batch_rows=batch_rows).names()
-        for model in (champion, challenger)
-    ]
-    return compare_classes(said[0], said[1], as_labels(data.target), confidence=confidence)
+    old = predict_classes(champion, data.features, batch_rows=batch_rows)
+    new = predictions or predict_classes(challenger, data.features, batch_rows=batch_rows)
+    return compare_classes(old.names(), new.names(), as_labels(data.target), confidence=confidence)

@@ -7,6 +7,7 @@ STAGES = {
     "convert": "dukou.lifecycle.stages.convert:ConvertStage",
     "crossval": "dukou.lifecycle.stages.crossval:CrossvalStage",
     "evaluate": "dukou.lifecycle.stages.evaluate:EvaluateStage",
+    "improve": "dukou.lifecycle.stages.improve:ImproveStage",
     "gates": "dukou.lifecycle.stages.gates:GatesStage",
     "optimize": "dukou.lifecycle.stages.optimize:OptimizeStage",
     "package": "dukou.lifecycle.stages.package:PackageStage",

@@ -198,6 +198,8 @@ _DEMANDS: dict[str, Callable[[Any, Any], str]] = {
     "evaluate.bootstrap": _at_least,
     "evaluate.seed": _the_same,
     "evaluate.gates": _gates_hold,
+    "improve.accuracy_budget": _at_most,
+    "improve.alpha": _at_most,
     "optimize.accuracy_budget": _at_most,
     "deploy.strategy": _same_strategy,
     "deploy.canary.steps": _every_step,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -21,6 +21,9 @@ from dukou.deploy.document import Profile
 from dukou.lifecycle.extends import load_extended
 from dukou.registry.entries import CHAMPION
 from dukou.rollout.policy import Policy
+
+if TYPE_CHECKING:
+    from dukou.evaluate.threshold import Objective
 
 FILE_NAME = "dukou.toml"
 
@@ -79,6 +82,47 @@ class EvaluateSection(_Section):
     gates: list[str] = Field(default_factory=list)
     bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 2000
     seed: int = 0
+
+
+class ImproveSection(_Section):
+    """`[improve]`: what is tried on the model after the evaluation, and what counts as proof.
+
+    Without a word truer probabilities are tried where they can be; a threshold where an objective says
+    what it is to be good for.
+    """
+
+    calibrate: bool | None = None
+    objective: str | None = None
+    costs: dict[str, float] = Field(default_factory=dict)
+    accuracy_budget: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> ImproveSection:
+        try:
+            self.parse_objective()
+        except InputError as error:
+            raise ValueError(error.message) from None
+        return self
+
+    def parse_objective(self) -> Objective | None:
+        """What a threshold is to be good for; None where none is to be tried.
+
+        Raises:
+            InputError: `project.invalid`.
+        """
+        from dukou.evaluate.threshold import parse_objective
+
+        if self.objective is not None:
+            return parse_objective(self.objective, self.costs)
+        if self.costs:
+            raise InputError(
+                "project.invalid",
+                f"`improve.costs` names {len(self.costs)} classes and `improve.objective` is not "
+                "set: costs go with the objective `cost`",
+            )
+        return None
 
 
 class OptimizeSection(_Section):
@@ -268,6 +312,7 @@ class Project(_Section):
     data: DataSection
     train: TrainSection
     evaluate: EvaluateSection = EvaluateSection()
+    improve: ImproveSection = ImproveSection()
     optimize: OptimizeSection = OptimizeSection()
     deploy: DeploySection = DeploySection()
     monitor: MonitorSection = MonitorSection()

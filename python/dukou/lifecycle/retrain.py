@@ -380,7 +380,7 @@ def _compare(shipment: Shipment, champion: Champion | None) -> dict[str, Any]:
     Raises:
         InputError: `evaluate.gate-failed`, where the challenger is not as good on the same rows.
     """
-    comparison = shipment.results["evaluate"].facts.get("comparison")
+    comparison = shipment.results["improve"].facts["evaluation"].get("comparison")
     if champion is None or comparison is None:
         return {}
     difference = comparison["difference"]

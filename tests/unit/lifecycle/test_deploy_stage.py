@@ -29,7 +29,10 @@ def deploy(
     folder: Path, project: Project, number: int, comparison: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     line = Line(project, folder / "home")
-    facts = {"publish": {"version": number}, "evaluate": {"comparison": comparison}}
+    facts = {
+        "publish": {"version": number},
+        "improve": {"evaluation": {"comparison": comparison}},
+    }
     for name, found in facts.items():
         line.results[name] = StageResult(name, folder, found, 0.0, cached=False)
     stage = DeployStage()

@@ -25,6 +25,8 @@ cross_validation = 5
 gates = ["accuracy >= 0.9", "recall[ill] >= 0.8", "log_loss <= 0.5"]
 [optimize]
 accuracy_budget = 0.01
+[improve]
+alpha = 0.05
 [deploy]
 strategy = "canary"
 [deploy.canary]
@@ -108,6 +110,7 @@ def test_a_project_has_what_its_base_says_and_adds_to_it(folder: Path) -> None:
         ('[evaluate]\ngates = ["log_loss <= 0.9"]\n', "`log_loss <= 0.5` is demanded"),
         ('[evaluate]\ngates = ["recall[ill] >= 0.1"]\n', "`recall[ill] >= 0.8` is demanded"),
         ("[optimize]\naccuracy_budget = 0.05\n", "`optimize.accuracy_budget` is 0.05"),
+        ("[improve]\nalpha = 0.2\n", "`improve.alpha` is 0.2, at most 0.05 is demanded"),
         ('[deploy]\nstrategy = "immediate"\n', "is `immediate`, `canary` is demanded"),
         ("[monitor]\ncapture = true\n", "`monitor.capture` is true, false is demanded"),
         ('[maintain]\nbackup_drill = "60d"\n', "is `60d`, `30d` or sooner is demanded"),

@@ -54,6 +54,16 @@ def test_a_project_is_not_overwritten_unasked(project: Path) -> None:
         ('["train.py"]', '["gone.py"]', "`train.files` names `gone.py`", ""),
         ('name = "numbers"', 'name = "a b"', "`model.name` is `'a b'`", ""),
         ("version = 1", "version = [", "is not TOML", ""),
+        ("[deploy]", '[improve]\nobjective = "speed"\n[deploy]', "`speed` is not an objective", ""),
+        (
+            "[deploy]",
+            "[improve]\ncosts = { a = 1 }\n[deploy]",
+            "`improve.objective` is not set",
+            "",
+        ),
+        ("[deploy]", '[improve]\nobjective = "cost"\n[deploy]', "names 0 classes", ""),
+        ("[deploy]", "[improve]\nalpha = 0.9\n[deploy]", "`improve.alpha` is `0.9`", ""),
+        ("[deploy]", "[improve]\nobjectve = 1\n[deploy]", "not a key", "did you mean `objective`?"),
         ("version = 1", 'version = 1\nfolder = "x"', "`folder` is not a key", ""),
     ],
 )

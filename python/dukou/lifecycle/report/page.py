@@ -9,6 +9,7 @@ from typing import Any
 
 from dukou.lifecycle import STAGES
 from dukou.lifecycle.report import plots
+from dukou.lifecycle.report.improvement import draw_improvement
 from dukou.lifecycle.report.stream import draw_stream
 
 
@@ -43,6 +44,10 @@ def _draw(facts: Mapping[str, Any]) -> dict[str, str]:
         )
         if facts["evaluate"].get("calibration"):
             drawn["calibration"] = plots.draw_calibration(facts["evaluate"]["calibration"]["bins"])
+    if "improve" in facts and facts["improve"].get("scaling"):
+        drawn["improvement"] = draw_improvement(
+            facts["evaluate"]["calibration"], facts["improve"]["evaluation"]["calibration"]
+        )
     if "optimize" in facts:
         drawn["variants"] = plots.draw_variants(
             facts["optimize"]["candidates"], facts["optimize"]["chosen"]

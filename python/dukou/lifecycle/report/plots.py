@@ -147,6 +147,27 @@ def draw_lines(
     return _svg(figure)
 
 
+def draw_curves(
+    curves: Mapping[str, Sequence[tuple[float, float]]], *, names: tuple[str, str]
+) -> str:
+    """Curves of points between 0 and 1, over the diagonal.
+
+    Args:
+        curves: what each is called → its points.
+        names: of the two axes.
+    """
+    figure = _figure(5.2, 4.2)
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=0.8, linestyle=":")
+    for (name, points), color in zip(curves.items(), (_GREY, _ORANGE, _BLUE), strict=False):
+        x, y = zip(*points, strict=True)
+        axes.plot(x, y, "o-", color=color, linewidth=1, label=name)
+    axes.set_xlabel(names[0])
+    axes.set_ylabel(names[1])
+    axes.legend(loc="upper left", fontsize=8)
+    return _svg(figure)
+
+
 def draw_balance(counts: Mapping[str, int]) -> str:
     """Rows of each class."""
     names = [_shown(name) for name in counts]

@@ -84,8 +84,8 @@ def _policy(line: Line) -> Policy:
     """The project's rules; what may differ by what did differ on the held-out rows, if nothing is said."""
     canary = line.project.deploy.canary
     policy = canary.policy()
-    evaluated = line.results.get("evaluate")
-    comparison = evaluated.facts.get("comparison") if evaluated else None
+    improved = line.results.get("improve")
+    comparison = improved.facts["evaluation"].get("comparison") if improved else None
     if canary.max_disagreement is not None or not comparison:
         return policy
     from dukou.evaluate.intervals import proportion_interval

@@ -10,11 +10,11 @@ from dukou.lifecycle.stage import Line
 
 
 class GatesStage:
-    """Holds the evaluation and the cross-validation against `[evaluate] gates`."""
+    """Holds the evaluation of the model that goes on and the cross-validation against `[evaluate] gates`."""
 
     name = "gates"
-    needs = ("evaluate", "crossval")
-    revision = 1
+    needs = ("improve", "crossval")
+    revision = 2
     cached = True
 
     def depends(self, line: Line) -> Mapping[str, Any]:
@@ -27,7 +27,7 @@ class GatesStage:
         from dukou.evaluate.evaluation import Evaluation
         from dukou.evaluate.gates import check_gates, require_gates
 
-        evaluation = Evaluation.from_json(dict(line.facts("evaluate")))
+        evaluation = Evaluation.from_json(dict(line.facts("improve")["evaluation"]))
         crossval = line.facts("crossval")
         if crossval["folds"]:
             evaluation = evaluation.replace(crossval=CrossValidation.from_json(dict(crossval)))

@@ -13,9 +13,9 @@ from dukou.lifecycle.keep import save_model
 from dukou.lifecycle.measure import EngineMeasure
 from dukou.lifecycle.runner import digest_of
 from dukou.lifecycle.stage import Line
-from dukou.lifecycle.stages.convert import load_converted
 from dukou.lifecycle.stages.data import TRAIN
 from dukou.lifecycle.stages.evaluate import load_held_out
+from dukou.lifecycle.stages.improve import load_improved
 from dukou.serve.find import find_engine
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class OptimizeStage:
     """Leaves the chosen form as a kept model in `chosen/`: the original where nothing beats it."""
 
     name = "optimize"
-    needs = ("convert", "data", "gates")
+    needs = ("improve", "data", "gates")
     revision = 2
     cached = True
 
@@ -62,7 +62,7 @@ class OptimizeStage:
                     hint=f"the passes are {', '.join(known)}",
                 )
         found = optimize_model(
-            load_converted(line),
+            load_improved(line),
             load_held_out(line),
             into=into / "forms",
             measure=EngineMeasure(),

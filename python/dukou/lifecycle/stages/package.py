@@ -19,7 +19,7 @@ class PackageStage:
     """Writes into `HOME/store`. Never taken from the cache: a store may have lost what a cache remembers."""
 
     name = "package"
-    needs = ("data", "convert", "gates", "optimize")
+    needs = ("data", "convert", "improve", "gates", "optimize")
     revision = 2
     cached = False
 
@@ -36,7 +36,7 @@ class PackageStage:
         signer = load_or_create_signing_key(line.home)
         model = load_model(line.folder("optimize") / "chosen")
         evaluation = {
-            "metrics": line.facts("evaluate")["metrics"],
+            "metrics": line.facts("improve")["evaluation"]["metrics"],
             "gates": [gate["gate"] for gate in line.facts("gates")["gates"]],
         }
         packaged = package_model(

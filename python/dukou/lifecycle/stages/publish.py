@@ -26,7 +26,8 @@ class PublishStage:
         from dukou.registry.registry import Registry
 
         packaged = line.facts("package")
-        metrics = {name: m["value"] for name, m in line.facts("evaluate")["metrics"].items()}
+        evaluation = line.facts("improve")["evaluation"]
+        metrics = {name: m["value"] for name, m in evaluation["metrics"].items()}
         with Registry.open(line.home) as registry:
             number = registry.register_version(
                 line.project.model.name,
