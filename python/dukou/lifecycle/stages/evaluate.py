@@ -12,6 +12,8 @@ from dukou.lifecycle.stages.data import TEST
 
 if TYPE_CHECKING:
     from dukou.evaluate.data import DataSet
+    from dukou.evaluate.predict import Predictions
+    from dukou.model.model import Model
 
 
 class EvaluateStage:
@@ -33,18 +35,7 @@ class EvaluateStage:
 
     def run(self, line: Line, into: Path) -> Mapping[str, Any]:  # noqa: ARG002 (facts are all it leaves)
         """Raises InputError `data.mismatch`, where the rows do not fit the model."""
-        from dukou.evaluate.tasks import evaluate_model
-
-        evaluate = line.project.evaluate
-        found = evaluate_model(
-            load_converted(line),
-            load_held_out(line),
-            task=line.project.model.task,
-            champion=line.champion.model if line.champion else None,
-            resamples=evaluate.bootstrap,
-            seed=evaluate.seed,
-        )
-        return found.to_json()
+        return judge_model(line, load_converted(line))
 
     def summary(self, facts: Mapping[str, Any]) -> str:
         """One line."""
@@ -56,6 +47,31 @@ class EvaluateStage:
             if name in metrics
         )
         return f"{said} on {facts['rows']:,} held-out rows"
+
+
+def judge_model(
+    line: Line, model: Model, *, predictions: Predictions | None = None
+) -> dict[str, Any]:
+    """The facts of an evaluation on the held-out rows, of whichever form the model has by now.
+
+    Args:
+        line: the run.
+        model: what is judged.
+        predictions: its answers, where they are to be others than it gives now (the stage `improve`).
+    """
+    from dukou.evaluate.tasks import evaluate_model
+
+    evaluate = line.project.evaluate
+    found = evaluate_model(
+        model,
+        load_held_out(line),
+        task=line.project.model.task,
+        champion=line.champion.model if line.champion else None,
+        resamples=evaluate.bootstrap,
+        seed=evaluate.seed,
+        predictions=predictions,
+    )
+    return found.to_json()
 
 
 def load_held_out(line: Line) -> DataSet:

@@ -11,7 +11,7 @@ from dukou.base.errors import InputError
 from dukou.lifecycle.keep import load_model, save_model
 from dukou.lifecycle.stage import Line
 from dukou.lifecycle.stages.convert import load_converted
-from dukou.lifecycle.stages.evaluate import load_held_out
+from dukou.lifecycle.stages.evaluate import judge_model, load_held_out
 
 if TYPE_CHECKING:
     from dukou.evaluate.improve import Improvement
@@ -35,18 +35,12 @@ class ImproveStage:
     cached = True
 
     def depends(self, line: Line) -> Mapping[str, Any]:
-        """`[improve]`, and what the evaluation depends on beside the model."""
-        evaluate = line.project.evaluate
-        return {
-            "improve": line.project.improve.model_dump(),
-            "bootstrap": evaluate.bootstrap,
-            "seed": evaluate.seed,
-        }
+        """`[improve]`; all that the evaluation depends on comes with that stage."""
+        return {"improve": line.project.improve.model_dump()}
 
     def run(self, line: Line, into: Path) -> Mapping[str, Any]:
         """Raises InputError `improve.*`, where what is asked for by name cannot be tried."""
         from dukou.evaluate.improve import improve_model
-        from dukou.evaluate.tasks import evaluate_model
 
         wanted, evaluate = line.project.improve, line.project.evaluate
         task, objective = str(line.project.model.task), wanted.parse_objective()
@@ -81,15 +75,7 @@ class ImproveStage:
         if found.kept:
             improved = apply_improvement(model, found, into / _MODEL)
             save_model(improved, into / _MODEL)
-            evaluation = evaluate_model(
-                improved,
-                held_out,
-                task=task,
-                champion=line.champion.model if line.champion else None,
-                resamples=evaluate.bootstrap,
-                seed=evaluate.seed,
-                predictions=found.improved,
-            ).to_json()
+            evaluation = judge_model(line, improved, predictions=found.improved)
         return {
             "rows": found.rows,
             "candidates": [candidate.to_json() for candidate in found.candidates],
