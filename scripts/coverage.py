@@ -20,21 +20,21 @@ _HEAD = {
 
 The demands that dukou was built for, one by one: what a user types, the tests that break where it does not hold, and
 the state. **works**: it does what the demand says. **thin**: one good method, or in one place; the last column says
-what is missing. **not yet**: it is not there. `make coverage` prints the table; a test checks that every command and
-test named here exists. Made from `docs/coverage.toml`; [in Chinese](coverage.zh-CN.md).
+what there is and what is missing. **not yet**: nothing that a user could type does it. `make coverage` prints the
+table; a test checks that every command and test named here exists. Made from `docs/coverage.toml`; [in Chinese](coverage.zh-CN.md).
 """,
     "zh": """\
 # 需求与现状
 
 dukou 为这些需求而建，逐条列出：用户输入的命令、一旦不成立就会失败的测试、目前的状态。
-**可用**：做到了需求所说的。**初步可用**：只有一种好方法，或只在一个地方可用，最后一列说明还缺什么。
-**尚无**：还没有。`make coverage` 打印这张表；有测试检查这里写到的命令和测试都存在。
+**可用**：做到了需求所说的。**初步可用**：只有一种好方法，或只在一个地方可用，最后一列说明已有什么、还缺什么。
+**尚无**：还没有用户可以使用的命令。`make coverage` 打印这张表；有测试检查这里写到的命令和测试都存在。
 由 `docs/coverage.toml` 生成；[英文版](coverage.md)。
 """,
 }
 _COLUMNS = {
-    "en": ("demand", "command", "tests", "state", "what is missing"),
-    "zh": ("需求", "命令", "测试", "状态", "还缺什么"),
+    "en": ("demand", "command", "tests", "state", "what there is, and what is missing"),
+    "zh": ("需求", "命令", "测试", "状态", "已有什么，还缺什么"),
 }
 
 

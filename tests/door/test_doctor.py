@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import tomllib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from dukou.lifecycle.doctor import (
     read_cpu_limit,
     read_memory_limit,
 )
+from dukou.registry.registry import Registry
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -174,10 +176,30 @@ def test_programs_that_are_not_there(house: House) -> None:
     assert _of(findings, "runtime", "problem")["code"] == "engine.runtime-missing"
 
 
-def test_an_engine_that_is_none(house: House) -> None:
-    house.environment["DUKOU_ENGINE"] = "/bin/echo"
+def test_an_engine_that_cannot_run(house: House, tmp_path: Path) -> None:
+    """What the loader says is what helps: here, on a machine with an older C library."""
+    engine = tmp_path / "engine"
+    said = "libc.so.6: version GLIBC_2.38 not found (required by dukou-engine)"
+    engine.write_text(f'#!/bin/sh\necho "{said}" >&2\nexit 1\n')
+    engine.chmod(0o700)
+    house.environment["DUKOU_ENGINE"] = str(engine)
     finding = _of(_examine(house, 1), "engine", "problem")
-    assert "does not say what it is" in finding["says"]
+    assert "does not say what it is: it ended with status 1 and said: libc.so.6" in finding["says"]
+    assert "GLIBC_2.38" in finding["says"]
+    served = house.dukou("serve", write_model(tmp_path / "m.onnx"), "--port", "0")
+    assert served.returncode == 6
+    assert "GLIBC_2.38" in served.stderr.splitlines()[0]
+
+
+def test_a_clock_that_is_behind_the_registrys(published: House) -> None:
+    assert not [
+        f for f in _examine(published, 0) if (f["topic"], f["level"]) == ("time", "warning")
+    ]
+    later = datetime.now(UTC) + timedelta(days=400)
+    with Registry.open(published.home, clock=lambda: later) as registry:
+        registry.set_alias("chain", "challenger", 1, expected=None)
+    finding = _of(_examine(published, 0), "time", "warning")
+    assert later.isoformat()[:19] in finding["says"] and "clock is wrong" in finding["remedy"]
 
 
 @pytest.mark.timeout(90)

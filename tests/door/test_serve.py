@@ -331,3 +331,20 @@ def test_weights_beside_the_model(house: House, tmp_path: Path) -> None:
         status, answer, _ = server.ask("external")
         assert status == 200
         assert answer["outputs"][0]["data"] == [2]
+
+
+def test_a_folder_of_another_framework(house: House, tmp_path: Path, monkeypatch) -> None:
+    """Its plain name is a reference first; where that leads nowhere the way to the folder is said."""
+    folder = tmp_path / "saved model"
+    folder.mkdir()
+    (folder / "saved_model.pb").write_bytes(b"\x08\x01\x12")
+    (tmp_path / "saved").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    done = house.dukou("serve", "saved", "--port", "0")
+    assert done.returncode == 3
+    error, hint = done.stderr.splitlines()
+    assert "`saved`" in error and error.endswith("[registry.unknown-model]")
+    assert "`dukou serve ./saved` reads what is in it" in hint
+    done = house.dukou("serve", "./saved", "--port", "0")
+    assert done.returncode == 2
+    assert "TensorFlow SavedModel" in done.stderr

@@ -16,11 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dukou.base.errors import DukouError
     from dukou.serve.supervisor import Supervisor
 
 
@@ -62,12 +64,30 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         return _serve(arguments)
-    except DukouError as error:
+    except DukouError as raised:
+        error = _with_folder(raised, arguments.models)
         if arguments.json:
             failure = {"code": error.code, "message": error.message, "hint": error.hint}
             print(json.dumps({"event": "error", **failure}), flush=True)
             return error.exit_status
-        raise
+        if error is raised:
+            raise
+        raise error from raised
+
+
+def _with_folder(error: DukouError, words: list[str]) -> DukouError:
+    """A folder's plain name is a reference first; where the registry has none, the folder was meant."""
+    from dukou.base.errors import relay_error
+
+    folders = [word for word in words if Path(word).is_dir() and f"`{word}`" in error.message]
+    if error.code != "registry.unknown-model" or not folders:
+        return error
+    name = folders[0]
+    return relay_error(
+        error.code,
+        error.message,
+        f"a folder of this name is here: `dukou serve ./{shlex.quote(name)}` reads what is in it",
+    )
 
 
 def _serve(arguments: argparse.Namespace) -> int:

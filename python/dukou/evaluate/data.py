@@ -6,6 +6,7 @@ Knows files and columns; not models.
 from __future__ import annotations
 
 import csv
+import difflib
 import hashlib
 import io
 import os
@@ -58,13 +59,17 @@ class Table:
         """Features and the column to predict.
 
         Raises:
-            InputError: `data.missing-column`, listing the columns.
+            InputError: `data.missing-column`, listing the columns, with the nearest.
         """
         for name in (target, *drop):
             if name not in self.columns:
                 names = ", ".join(f"`{column}`" for column in list(self.columns)[:40])
+                if len(self.columns) > 40:
+                    names += f" and {len(self.columns) - 40} more"
                 raise InputError(
-                    "data.missing-column", f"`{self.source}` has no column `{name}`, only {names}"
+                    "data.missing-column",
+                    f"`{self.source}` has no column `{name}`, only {names}",
+                    hint=_did_you_mean(name, list(self.columns)),
                 )
         features = {n: c for n, c in self.columns.items() if n != target and n not in drop}
         return DataSet(features, self.columns[target], target, self.source, self.digest)
@@ -100,6 +105,12 @@ class DataSet:
         chosen = np.asarray(rows, dtype=np.int64)
         features = {name: column[chosen] for name, column in self.features.items()}
         return DataSet(features, self.target[chosen], self.target_name, self.source, self.digest)
+
+
+def _did_you_mean(name: str, columns: list[str]) -> str | None:
+    folded = {column.casefold(): column for column in columns}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+    return f"did you mean `{folded[near[0]]}`?" if near else None
 
 
 def load_table(path: str | os.PathLike[str]) -> Table:

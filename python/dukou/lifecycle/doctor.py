@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from dukou.base.errors import DukouError
 from dukou.base.settings import SETTINGS, dukou_home_path
@@ -146,13 +146,19 @@ def _check_engine() -> Iterator[Finding]:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False
         )
-        said = json.loads(done.stdout.splitlines()[-1])
+        said = _last_document(done.stdout)
         version = str(said["engine"])
     except (OSError, subprocess.TimeoutExpired, ValueError, LookupError, TypeError) as error:
+        why = f"{type(error).__name__}: {error}"
+        if not isinstance(error, OSError | subprocess.TimeoutExpired):
+            # What the loader or the engine itself said: a C library that is too old, say.
+            words = done.stderr.decode("utf-8", "replace").split("\n")
+            last = next((line.strip() for line in reversed(words) if line.strip()), "nothing")
+            why = f"it ended with status {done.returncode} and said: {last[:300]}"
         yield Finding(
             "engine",
             "problem",
-            f"`{engine}` does not say what it is: {type(error).__name__}: {error}",
+            f"`{engine}` does not say what it is: {why}",
             "install dukou again; a checkout needs `make build`",
             "engine.no-start",
         )
@@ -183,6 +189,13 @@ def _check_engine() -> Iterator[Finding]:
             "`pip install --force-reinstall onnxruntime`, or name another with ORT_DYLIB_PATH",
             "engine.runtime-missing",
         )
+
+
+def _last_document(output: bytes) -> dict[str, Any]:
+    document = json.loads(output.splitlines()[-1])
+    if not isinstance(document, dict):
+        raise TypeError("no document")
+    return document
 
 
 def _check_extras() -> Iterator[Finding]:

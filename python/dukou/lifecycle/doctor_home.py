@@ -7,6 +7,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from dukou.base.errors import DukouError
@@ -18,6 +19,7 @@ Guard = Callable[[str, Callable[[], Iterator[Finding]]], Iterator[Finding]]
 _FULL_BYTES = 100 * 1024 * 1024
 _NEARLY_FULL_BYTES = 1024 * 1024 * 1024
 _LISTED = 5
+_CLOCKS_DIFFER = timedelta(minutes=5)
 
 
 def check_home(home: Path, guard: Guard, *, every_byte: bool = False) -> Iterator[Finding]:
@@ -162,6 +164,7 @@ def _check_registry(home: Path) -> Iterator[Finding]:
         f"{len(look.versions)} version{'' if len(look.versions) == 1 else 's'}; "
         f"the audit chain verifies ({look.events or 0} events)",
     )
+    yield from _check_newest(look.newest)
     if not look.is_current:
         newer = look.step is not None and look.step > HEAD
         yield Finding(
@@ -183,6 +186,17 @@ def _check_registry(home: Path) -> Iterator[Finding]:
         yield Finding("store", "problem", f"and {len(broken) - _LISTED} more of this kind")
     if not broken:
         yield Finding("store", "ok", "every blob that the registered versions name is there")
+
+
+def _check_newest(newest: str | None) -> Iterator[Finding]:
+    """Times of events are compared by whoever reads them: windows, chores, rollouts' deadlines."""
+    if newest is not None and datetime.fromisoformat(newest) - datetime.now(UTC) > _CLOCKS_DIFFER:
+        yield Finding(
+            "time",
+            "warning",
+            f"the registry's newest event is of {newest[:19]}Z, which has not come yet",
+            "one clock is wrong, of this machine or of another that writes to the registry: set it",
+        )
 
 
 def _check_every_byte(home: Path) -> Iterator[Finding]:

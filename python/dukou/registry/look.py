@@ -18,7 +18,7 @@ from dukou.base.settings import resolve_setting
 from dukou.registry.audit import verify_chain
 from dukou.registry.database import HEAD, read_only_url
 from dukou.registry.lost import refuse_lost
-from dukou.registry.tables import ALIASES, VERSIONS
+from dukou.registry.tables import ALIASES, AUDIT_EVENTS, VERSIONS
 
 
 class SeenVersion(NamedTuple):
@@ -40,6 +40,7 @@ class RegistryLook:
         step: the step of its tables; None where there are none.
         events: how many audit events there are; None where the chain was not walked.
         versions: every registered version, by model and number.
+        newest: the time of the newest audit event, ISO 8601 in UTC; None where there is none.
     """
 
     name: str
@@ -47,6 +48,7 @@ class RegistryLook:
     step: str | None = None
     events: int | None = None
     versions: tuple[SeenVersion, ...] = ()
+    newest: str | None = None
 
     @property
     def is_current(self) -> bool:
@@ -106,4 +108,5 @@ def _look(connection: sa.Connection, name: str, *, verify: bool) -> RegistryLook
         SeenVersion(r.model, r.number, r.digest, tuple(sorted(named.get((r.model, r.number), ()))))
         for r in rows
     )
-    return RegistryLook(name, exists=True, step=step, events=events, versions=versions)
+    newest = connection.execute(sa.select(sa.func.max(AUDIT_EVENTS.c.time))).scalar_one_or_none()
+    return RegistryLook(name, True, step, events, versions, newest)

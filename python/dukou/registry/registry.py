@@ -31,7 +31,6 @@ from dukou.registry.entries import (
     CHAMPION,
     READY,
     DeploymentEntry,
-    EvaluationEntry,
     ModelEntry,
     VersionEntry,
     parse_reference,
@@ -49,13 +48,13 @@ from dukou.registry.tables import (
     ALIASES,
     AUDIT_HEAD,
     DEPLOYMENTS,
-    EVALUATIONS,
     MODELS,
     VERSIONS,
 )
 
 if TYPE_CHECKING:
     from dukou.registry.chores import Chores
+    from dukou.registry.evaluations import Evaluations
     from dukou.registry.rollouts import Rollouts
     from dukou.registry.windows import Windows
 
@@ -347,45 +346,14 @@ class Registry:
             found = [read_deployment(connection, name) for name in names.all()]
             return [entry for entry in found if entry is not None]
 
-    # Evaluations
+    # What is kept of a version's life, a file each
 
-    def record_evaluation(self, model: str, number: int, document: Mapping[str, Any]) -> None:
-        """Keeps what was found about a version.
+    @property
+    def evaluations(self) -> Evaluations:
+        """What was found about versions."""
+        from dukou.registry.evaluations import Evaluations
 
-        Raises:
-            StateError: `registry.unknown-model`, `registry.unknown-version`.
-        """
-        name = parse_model_name(model)
-        with self._database.write() as connection:
-            find_version(connection, name, number)
-            time = self.now()
-            connection.execute(
-                EVALUATIONS.insert().values(
-                    model=name, number=number, document=_dump(document), created=time
-                )
-            )
-            details = {"document": dict(document)}
-            self.note(connection, "evaluation.record", f"{name}:{number}", details, time)
-
-    def evaluations(self, model: str, number: int) -> list[EvaluationEntry]:
-        """The version's evaluations, oldest first.
-
-        Raises:
-            StateError: `registry.unknown-model`, `registry.unknown-version`.
-        """
-        name = parse_model_name(model)
-        with self._database.read() as connection:
-            find_version(connection, name, number)
-            rows = connection.execute(
-                sa.select(EVALUATIONS)
-                .where(EVALUATIONS.c.model == name, EVALUATIONS.c.number == number)
-                .order_by(EVALUATIONS.c.id)
-            ).all()
-            return [
-                EvaluationEntry(name, number, json.loads(row.document), row.created) for row in rows
-            ]
-
-    # What is kept of the life after publishing, a file each
+        return Evaluations(self)
 
     @property
     def rollouts(self) -> Rollouts:

@@ -26,11 +26,13 @@ class EngineProcess:
     at the end of the block.
     """
 
-    def __init__(self, child: ChildProcess, socket_path: Path, log: Path | None) -> None:
+    def __init__(
+        self, child: ChildProcess, socket_path: Path, log: Path | None, log_begin: int = 0
+    ) -> None:
         self.child = child
         self.api = LocalApi(socket_path)
         self._log = log
-        self._log_begin = log.stat().st_size if log is not None and log.exists() else 0
+        self._log_begin = log_begin
 
     @classmethod
     def start(
@@ -81,6 +83,8 @@ class EngineProcess:
             _FIRST_PLACE + index: listener.fileno()
             for index, listener in enumerate(listeners.values())
         }
+        # Before it is started: it may have said its last words when this is read.
+        begin = log.stat().st_size if log is not None and log.exists() else 0
         try:
             child = ChildProcess.spawn(
                 command,
@@ -93,7 +97,7 @@ class EngineProcess:
             raise RemoteError(
                 "engine.no-start", f"`{program}` cannot be run: {error.strerror}"
             ) from error
-        return cls(child, socket_path, log)
+        return cls(child, socket_path, log, begin)
 
     @property
     def pid(self) -> int:

@@ -128,6 +128,15 @@ def test_a_column_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="`c`, only `a`, `b`") as caught:
         load_table(tmp_path / "t.csv").split_target("c")
     assert caught.value.code == "data.missing-column"
+    assert "did you mean" not in caught.value.hint
+    (tmp_path / "t.csv").write_text("Label,品种,b\n1,2,3\n", encoding="utf-8")
+    for wrong, right in (("lable", "Label"), ("品種", "品种")):
+        with pytest.raises(InputError) as caught:
+            load_table(tmp_path / "t.csv").split_target(wrong)
+        assert caught.value.hint == f"did you mean `{right}`?"
+    (tmp_path / "t.csv").write_text(",".join(f"c{n}" for n in range(64)) + "\n" + "1," * 63 + "1\n")
+    with pytest.raises(InputError, match="`c39` and 24 more"):
+        load_table(tmp_path / "t.csv").split_target("y")
 
 
 def test_the_digest_is_of_the_file(tmp_path: Path) -> None:

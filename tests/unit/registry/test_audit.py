@@ -22,7 +22,7 @@ def home(tmp_path: Path) -> Path:
         registry.set_alias("digits", "champion", 3, expected=1)
         registry.set_status("digits", 2, "archived")
         registry.put_deployment("home", {"ü": [1, 2.5, None]}, expected=0)
-        registry.record_evaluation("digits", 1, {"accuracy": 0.97})
+        registry.evaluations.add("digits", 1, {"accuracy": 0.97})
     return tmp_path
 
 

@@ -149,14 +149,14 @@ def test_a_deployment_is_replaced_only_from_the_revision_that_was_read(registry:
 
 def test_evaluations_are_kept_with_their_version(registry: Registry) -> None:
     registry.register_version("digits", digest(1))
-    registry.record_evaluation("digits", 1, {"accuracy": 0.97})
-    registry.record_evaluation("digits", 1, {"accuracy": 0.98, "worst": float("nan")})
-    documents = [e.document for e in registry.evaluations("digits", 1)]
+    registry.evaluations.add("digits", 1, {"accuracy": 0.97})
+    registry.evaluations.add("digits", 1, {"accuracy": 0.98, "worst": float("nan")})
+    documents = [e.document for e in registry.evaluations.list("digits", 1)]
     assert documents == [{"accuracy": 0.97}, {"accuracy": 0.98, "worst": None}]
-    assert code_of(lambda: registry.record_evaluation("digits", 2, {}))[0] == (
+    assert code_of(lambda: registry.evaluations.add("digits", 2, {}))[0] == (
         "registry.unknown-version"
     )
-    assert code_of(lambda: registry.evaluations("iris", 1))[0] == "registry.unknown-model"
+    assert code_of(lambda: registry.evaluations.list("iris", 1))[0] == "registry.unknown-model"
 
 
 def test_the_token_tells_another_opening_of_a_change(registry: Registry, tmp_path: Path) -> None:
