@@ -21,7 +21,8 @@ _HEAD = {
 The demands that dukou was built for, one by one: what a user types, the tests that break where it does not hold, and
 the state. **works**: it does what the demand says. **thin**: one good method, or in one place; the last column says
 what there is and what is missing. **not yet**: nothing that a user could type does it. `make coverage` prints the
-table; a test checks that every command and test named here exists. Made from `docs/coverage.toml`; [in Chinese](coverage.zh-CN.md).
+table; a test checks that every command and test named here exists. Made from `docs/coverage.toml`;
+[in Chinese](coverage.zh-CN.md).
 """,
     "zh": """\
 # 需求与现状
