@@ -114,6 +114,11 @@ CODES: dict[str, tuple[str, str]] = {
         "Start one server a machine yourself, behind a load balancer of your own, or set "
         '`profile = "centralized"` and `replicas = 1`.',
     ),
+    "advise.unmet": (
+        "resource",
+        "Ask for less, allow another place (`--where`), or make the model smaller; without `--write` "
+        "the numbers are shown.",
+    ),
     "usage.invalid": (
         "input",
         "`dukou COMMAND --help` shows what it takes.",

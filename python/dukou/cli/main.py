@@ -27,6 +27,9 @@ GROUPS: dict[str, dict[str, Command]] = {
             "dukou.cli.ship", "run a project: train, evaluate, optimize, sign, publish"
         ),
         "convert": Command("dukou.cli.convert", "make ONNX of a model file, answers proved equal"),
+        "advise": Command(
+            "dukou.cli.advise", "which way of deploying fits a model, by numbers measured here"
+        ),
         "models": Command("dukou.cli.models", "what the registry holds: models, versions, aliases"),
     },
     "serve it": {

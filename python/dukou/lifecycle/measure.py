@@ -178,13 +178,17 @@ def _serve(files: Mapping[Any, Path]) -> Iterator[tuple[EngineProcess, int]]:
             yield engine, listener.getsockname()[1]
 
 
-def _messages(name: str, model: Model, samples: Sequence[Arrays]) -> list[bytes]:
-    """Whole HTTP messages with V2 requests: a client that is quick lets a burst really meet."""
+def request_bodies(model: Model, samples: Sequence[Arrays]) -> list[bytes]:
+    """The samples as V2 requests in JSON."""
     requests = GoldenSamples(tuple((inputs, {}) for inputs in samples))
     document = json.loads(requests.to_json(Signature(model.signature.inputs, ())))
+    return [json.dumps({"inputs": s["inputs"]}).encode() for s in document["samples"]]
+
+
+def _messages(name: str, model: Model, samples: Sequence[Arrays]) -> list[bytes]:
+    """Whole HTTP messages with V2 requests: a client that is quick lets a burst really meet."""
     messages = []
-    for sample in document["samples"]:
-        body = json.dumps({"inputs": sample["inputs"]}).encode()
+    for body in request_bodies(model, samples):
         head = (
             f"POST /v2/models/{name}/infer HTTP/1.1\r\nhost: 127.0.0.1\r\n"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"

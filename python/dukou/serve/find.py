@@ -1,4 +1,4 @@
-"""Finds the two programs that serving needs: the engine, and ONNX Runtime's library for it."""
+"""Finds the programs that serving and measuring need, and ONNX Runtime's library for the engine."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dukou.base.errors import RemoteError
 from dukou.base.settings import resolve_setting
 
 PROGRAM = "dukou-engine"
+LOAD_PROGRAM = "dukou-load"
 
 
 def find_engine(flag: str | None = None) -> Path:
@@ -35,6 +36,20 @@ def find_engine(flag: str | None = None) -> Path:
         looked_at[place.parent] = None
     looked = ", ".join(f"`{folder}`" for folder in looked_at)
     raise RemoteError("engine.not-found", f"there is no `{PROGRAM}` in {looked}")
+
+
+def find_load() -> Path:
+    """The load generator, which is installed and built beside the engine.
+
+    Raises:
+        RemoteError: `engine.not-found`.
+    """
+    places = [find_engine().with_name(LOAD_PROGRAM), *_places(LOAD_PROGRAM)]
+    for place in places:
+        if _is_program(place):
+            return place
+    looked = ", ".join(f"`{folder}`" for folder in dict.fromkeys(p.parent for p in places))
+    raise RemoteError("engine.not-found", f"there is no `{LOAD_PROGRAM}` in {looked}")
 
 
 def find_runtime(flag: str | None = None) -> Path:
@@ -70,18 +85,18 @@ def find_runtime(flag: str | None = None) -> Path:
     )
 
 
-def _places() -> Iterator[Path]:
-    yield Path(sys.executable).parent / PROGRAM
+def _places(program: str = PROGRAM) -> Iterator[Path]:
+    yield Path(sys.executable).parent / program
     # Asking for the scripts' folder reads the interpreter's build settings: only when needed.
     import sysconfig
 
-    yield Path(sysconfig.get_path("scripts")) / PROGRAM
+    yield Path(sysconfig.get_path("scripts")) / program
     # `pip install --user` puts programs beside neither.
-    yield Path(sysconfig.get_path("scripts", f"{os.name}_user")) / PROGRAM
+    yield Path(sysconfig.get_path("scripts", f"{os.name}_user")) / program
     checkout = Path(__file__).parents[3]
     if (checkout / "Cargo.toml").is_file():
         for build in ("release", "debug"):
-            yield checkout / "target" / build / PROGRAM
+            yield checkout / "target" / build / program
 
 
 def _is_program(path: Path) -> bool:
