@@ -65,7 +65,9 @@ class House:
             "XDG_RUNTIME_DIR": str(runtime),
         }
 
-    def dukou(self, *words: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def dukou(
+        self, *words: str | Path, stdin: str = "", timeout_s: float = 50
+    ) -> subprocess.CompletedProcess[str]:
         """Runs a command to its end."""
         return subprocess.run(
             [sys.executable, "-m", "dukou", *map(str, words)],
@@ -73,7 +75,7 @@ class House:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=timeout_s,
             check=False,
         )
 

@@ -31,6 +31,8 @@ def test_logs_of_a_running_server_say_what_stands_out(tmp_path: Path) -> None:
             ]
             assert len(found["slowest"]) == 8
             assert found["advice"].startswith("3 of 8 requests met `request.wrong-shape`")
+            other = place.dukou("logs", "chian").stdout
+            assert other.endswith("advice: no request of `chian` in this time, but of `chain`\n")
             text = place.dukou("logs").stdout
             assert "request.wrong-shape" in text
             assert text.splitlines()[-1].startswith("advice: ")

@@ -77,6 +77,8 @@ def _watch(project: Any, home: Any, poll: str) -> int:
 
 
 def _show(done: Retraining | None, *, as_json: bool) -> None:
+    from dukou.base.codes import CODES
+
     if as_json:
         import json
 
@@ -93,7 +95,9 @@ def _show(done: Retraining | None, *, as_json: bool) -> None:
     elif done is None:
         print("nothing is due")
     elif done.refused:
-        print(f"refused: {done.refused} ({done.code}); what serves stays")
+        # Why stands above, in the progress.
+        print(f"refused, what serves stays [{done.code}]")
+        print(f"hint: {CODES[done.code][1]}")
     else:
         print(f"version {done.version}, from {done.labelled} labelled requests beside the data")
     if done is not None and done.record is not None and not as_json:

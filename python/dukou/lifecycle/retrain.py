@@ -198,7 +198,7 @@ def _retrain(
     say(f"retrain   {trigger.reason}")
     done, facts = _run(project, home, trigger, say)
     if done.refused:
-        say(f"refused   {done.refused} ({done.code})")
+        say(f"refused   {done.refused} [{done.code}]")
     document = {
         "reason": trigger.reason,
         "kind": trigger.kind,
@@ -242,7 +242,7 @@ def watch(
             # What is in the way now (a locked registry, a full disk) may be gone at the next look.
             if str(error) != said:
                 said = str(error)
-                say(f"warning   {error} ({error.code})")
+                say(f"warning   {error}")
 
 
 def _run(
@@ -281,9 +281,15 @@ def _run(
         facts["champion"] = champion and champion.version
         done = Retraining(shipment.version, "", "", shipment.record, labelled)
     except DukouError as error:
-        record = shipment.record if shipment else None
+        record = shipment.record if shipment else _newest_record(home, name)
         done = Retraining(None, error.message, error.code, record, labelled)
     return done, facts
+
+
+def _newest_record(home: Path, name: str) -> Path | None:
+    """Of the run that was just stopped: it is written whatever stopped it."""
+    found = [path for path in (home / "runs" / name).glob("*") if (path / "report.html").is_file()]
+    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 def _with_rows(project: Project, base: Shipment, rows: LabelledRows, into: Path) -> Project:

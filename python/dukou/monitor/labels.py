@@ -47,7 +47,7 @@ def add_labels(home: Path, model: str, file: Path, *, capturing: bool) -> Added:
         capturing: whether the model's deployment asks for requests to be kept.
 
     Raises:
-        InputError: `labels.invalid`, with the column or the line; `data.unreadable`.
+        InputError: `labels.invalid`, with the column or the line; `data.unreadable`, `data.empty`.
         StateError: `monitor.no-capture`, where nothing of the model was captured.
     """
     store = CaptureStore(home, model)
@@ -64,14 +64,18 @@ def read_labels(file: Path) -> tuple[dict[str, str], int]:
     """`ID:ROW` → label, and how many lines named a row again.
 
     Raises:
-        InputError: `labels.invalid`, `data.unreadable`.
+        InputError: `labels.invalid`, `data.unreadable`, `data.empty`.
     """
     from dukou.evaluate.data import read_cells
 
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise InputError("data.unreadable", f"`{file}` cannot be read: {error.strerror}") from None
+        raise InputError(
+            "data.unreadable",
+            f"`{file}` cannot be read: {error.strerror}",
+            hint="Name a CSV file with the columns `request_id` and `label`.",
+        ) from None
     # As text: an id of sixteen digits is no number.
     header, rows = read_cells(content, str(file))
     missing = [name for name in ("request_id", "label") if name not in header]
@@ -81,6 +85,8 @@ def read_labels(file: Path) -> tuple[dict[str, str], int]:
             f"`{file}` has no column {' and '.join(f'`{m}`' for m in missing)}, only "
             f"{', '.join(f'`{name}`' for name in header[:10])}",
         )
+    if not rows:
+        raise InputError("data.empty", f"`{file}` has a header and no label")
     labels: dict[str, str] = {}
     for line, cells in rows:
         row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}

@@ -70,6 +70,8 @@ class Summary:
         broken: lines that cannot be read.
         queue_us: of all requests together.
         compute_us: of all requests together.
+        model: whose requests were asked for; None for all.
+        others: other models that requests were for.
     """
 
     requests: int = 0
@@ -79,6 +81,8 @@ class Summary:
     broken: int = 0
     queue_us: int = 0
     compute_us: int = 0
+    model: str | None = None
+    others: set[str] = field(default_factory=set)
 
     @property
     def advice(self) -> str:
@@ -120,7 +124,7 @@ def summarize(
         since: the window's start; everything where None.
         model: only requests of this model.
     """
-    summary = Summary()
+    summary = Summary(model=model)
     start = "" if since is None else since.strftime("%Y-%m-%dT%H:%M:%S")
     heap: list[tuple[int, int, dict[str, Any]]] = []
     for number, line in enumerate(_lines(access)):
@@ -131,7 +135,11 @@ def summarize(
         except (ValueError, LookupError, TypeError):
             summary.broken += 1
             continue
-        if moment < start or (model is not None and entry.get("model") != model):
+        if moment < start:
+            continue
+        if model is not None and entry.get("model") != model:
+            if entry.get("model"):
+                summary.others.add(str(entry["model"]))
             continue
         summary.requests += 1
         summary.queue_us += int(entry.get("queue_us", 0))
@@ -214,6 +222,9 @@ _RULES = (
 
 def advise(summary: Summary) -> str:
     """One line of advice from what the logs say."""
+    if not summary.requests and summary.others:
+        others = ", ".join(f"`{name}`" for name in sorted(summary.others)[:5])
+        return f"no request of `{summary.model}` in this time, but of {others}"
     if not summary.requests:
         return "no request in this time"
     for prefix, share, what in _RULES:

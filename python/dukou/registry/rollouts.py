@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from dukou.registry.registry import Registry
 
 CHALLENGER = "challenger"
+_LONGEST_HOLD = timedelta(minutes=1)
 RUNNING, PROMOTED, ROLLED_BACK, CANCELLED = "running", "promoted", "rolled-back", "cancelled"
 
 
@@ -134,8 +136,10 @@ class Rollouts:
     def hold(self, number: int, holder: str, until: str) -> bool:
         """Makes `holder` the server whose counters feed the rollout, or lets it stay so.
 
-        Returns whether it is: another one's hold counts until its time is over.
+        Returns whether it is: another one's hold counts until its time is over. One that reaches far
+        beyond what is asked for now was taken before the clock was set back, and counts no more.
         """
+        longest = datetime.fromisoformat(until) + _LONGEST_HOLD
         with self._registry.write() as connection:
             now = self._registry.now()
             done = connection.execute(
@@ -143,7 +147,9 @@ class Rollouts:
                 .where(
                     ROLLOUTS.c.id == number,
                     ROLLOUTS.c.status == RUNNING,
-                    (ROLLOUTS.c.holder == holder) | (ROLLOUTS.c.held_until < now),
+                    (ROLLOUTS.c.holder == holder)
+                    | (ROLLOUTS.c.held_until < now)
+                    | (ROLLOUTS.c.held_until > longest.isoformat(timespec="microseconds")),
                 )
                 .values(holder=holder, held_until=until)
             )

@@ -224,6 +224,28 @@ def test_one_server_counts_and_another_takes_over_without_counting_its_past(hous
     assert house.registry.rollouts.get(entry.id).holder == "b"
 
 
+def test_a_hold_from_before_the_clock_was_set_back_keeps_nobody_away(house: House) -> None:
+    entry = start_rollout(house.registry, "m:2", {**RULES, "min_seconds": 1000})
+    house.step(house.keeper("a"))
+    with house.registry.write() as connection:
+        connection.exec_driver_sql("UPDATE rollouts SET held_until = '2099-01-01T00:00:00+00:00'")
+    good_second(house.engine)
+    house.step(house.keeper("b"))
+    assert house.registry.rollouts.get(entry.id).holder == "b"
+
+
+def test_a_rollout_that_began_in_the_future_goes_on(house: House) -> None:
+    """The clock was set back by years: no deadline passes, and what is counted is counted."""
+    entry = start_rollout(house.registry, "m:2", RULES)
+    with house.registry.write() as connection:
+        connection.exec_driver_sql("UPDATE rollouts SET created = '2099-01-01T00:00:00+00:00'")
+    keeper = house.keeper()
+    for _ in range(30):
+        house.step(keeper)
+        good_second(house.engine)
+    assert house.registry.rollouts.get(entry.id).status == "promoted"
+
+
 def test_a_moved_champion_cancels(house: House) -> None:
     entry = start_rollout(house.registry, "m:2", RULES)
     house.registry.set_alias("m", "champion", 3, expected=1)

@@ -163,6 +163,15 @@ def test_a_file_of_labels_that_cannot_be_read_says_where(tmp_path, text, said) -
     assert said in refused.value.message
 
 
+def test_a_file_without_a_label_says_so(tmp_path) -> None:
+    file = tmp_path / "labels.csv"
+    for text, said in (("", "is empty"), ("request_id,label\n", "has a header and no label")):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match=said) as refused:
+            read_labels(file)
+        assert refused.value.code == "data.empty"
+
+
 def test_without_captures_labels_have_nothing_to_join(tmp_path) -> None:
     with pytest.raises(StateError) as refused:
         add_labels(tmp_path, "m", tmp_path / "labels.csv", capturing=False)
