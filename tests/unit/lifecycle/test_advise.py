@@ -113,6 +113,17 @@ def test_another_place_and_a_faster_form_are_pointed_out() -> None:
     assert decide(FACTS, Demand(rps=10)).hints == ()
 
 
+def test_a_busy_machine_is_no_secret() -> None:
+    busy = dataclasses.replace(FACTS, load_before=7.6)
+    (hint,) = decide(busy, Demand(rps=10)).hints
+    assert "a load of 8 on 2 CPUs" in hint
+
+
+def test_a_container_has_the_memory_that_was_said() -> None:
+    number = {a.profile: a.number for a in decide(FACTS, Demand(memory_bytes=64 * MIB)).assessments}
+    assert number["container"] == "1 container of one CPU, 64 MiB each"
+
+
 def test_failed_requests_keep_no_promise() -> None:
     broken = dataclasses.replace(FACTS, points=(point(1_000, 1.0, failed=3),))
     (check,) = decide(broken, Demand(p99_ms=10)).chosen.checks

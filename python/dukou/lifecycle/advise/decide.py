@@ -215,7 +215,7 @@ def _number(profile: Profile, facts: Facts, engine: float, replicas: int, demand
         need = (demand.rps or 1.0) * facts.cpu_us / 1e6 / HEADROOM
         wanted = f"{need:.2g} CPUs for {show_rate(demand.rps)}, " if demand.rps else ""
         count = f"{replicas} container{'s' if replicas > 1 else ''} of one CPU"
-        return f"{wanted}{count}, {show_mib(memory_limit(facts))} each"
+        return f"{wanted}{count}, {show_mib(demand.memory_bytes or memory_limit(facts))} each"
     return (
         f"a hop of {show_ms(light.p50_ms)} at p50, a further engine answers {facts.start_s:.2f} s "
         "after its start"
@@ -282,6 +282,11 @@ def _hints(
             best = min(faster, key=lambda f: f.alone_us or 0.0)
             share = (best.alone_us or 0.0) / served.alone_us
             hints.append(f"`{best.name}` computes in {share:.0%} of the time")
+    if facts.load_before > facts.cpus:
+        hints.append(
+            f"other programs kept this machine busy (a load of {facts.load_before:.0f} on "
+            f"{facts.cpus} CPUs): measured alone, latency is lower"
+        )
     if any(point.requests < 100 for point in facts.points):
         hints.append("fewer than 100 requests were measured: `--seconds 20` gives a steadier p99")
     return tuple(hints)

@@ -160,6 +160,7 @@ class Facts:
         first_start_s: from starting the engine to its first answer, with nothing prepared.
         start_s: the same the next time.
         forms: what optimizations make of it.
+        load_before: processes that wanted a CPU in the minute before.
     """
 
     name: str
@@ -175,6 +176,7 @@ class Facts:
     first_start_s: float
     start_s: float
     forms: tuple[Form, ...] = ()
+    load_before: float = 0.0
 
     @property
     def capacity_rps(self) -> float:

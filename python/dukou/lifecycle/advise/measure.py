@@ -61,6 +61,7 @@ def measure_subject(
     from dukou.lifecycle.doctor import read_memory_limit
 
     say(f"measuring {subject.name}: starts, capacity and latency, {seconds:g} s each")
+    load_before = os.getloadavg()[0]
     bodies = request_bodies(subject.model, subject.samples)
     with tempfile.TemporaryDirectory(prefix="dukou-advise-") as folder:
         home = Path(folder)
@@ -88,6 +89,7 @@ def measure_subject(
         first_start_s=first_start_s,
         start_s=start_s,
         forms=_forms(subject, into, seconds, say),
+        load_before=load_before,
     )
 
 
@@ -272,7 +274,7 @@ def _made_forms(
             missing.append(Form(name, None, None, None, None, error.message))
             continue
         if form is None:
-            reason = "finds nothing to do on this graph without rows to calibrate with"
+            reason = "nothing to do here without rows to calibrate with"
             missing.append(Form(name, None, None, None, None, reason))
         else:
             made.append(form)
