@@ -60,7 +60,17 @@ def test_a_machine_where_dukou_was_never_used(house: House) -> None:
     findings = _examine(house, 0)
     assert {f["level"] for f in findings} <= {"ok", "warning"}
     topics = {f["topic"] for f in findings}
-    assert {"python", "engine", "runtime", "extras", "home", "servers", "machine", "time"} <= topics
+    assert {
+        "python",
+        "engine",
+        "runtime",
+        "extras",
+        "home",
+        "disk",
+        "servers",
+        "machine",
+        "time",
+    } <= topics
     # Nothing was made: neither the home nor the folder for sockets.
     assert not house.home.exists()
     assert list(house.home.parent.iterdir()) == []

@@ -52,6 +52,7 @@ def _check_folder(home: Path) -> Iterator[Finding]:
                 "choose another `DUKOU_HOME`, or mend the permissions",
                 "store.not-writable",
             )
+        yield from _check_space(above)
         return
     if not home.is_dir():
         yield Finding(

@@ -42,7 +42,9 @@ def _load(path: Path, before: tuple[Path, ...]) -> dict[str, Any]:
         raise InputError("project.invalid", f"`{path}`: `{KEY}` leads back to itself: {names}")
     if not base.is_file():
         raise InputError(
-            "project.not-found", f"`{path}`: `{KEY}` names `{said}`, and `{base}` is not there"
+            "project.not-found",
+            f"`{path}`: `{KEY}` names `{said}`, and `{base}` is not there",
+            hint="the path is relative to the file that says it",
         )
     return _merge(_load(base, chain), own, f"`{path}`", f"`{base}`")
 

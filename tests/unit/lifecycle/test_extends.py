@@ -161,6 +161,7 @@ def test_a_base_that_is_not_there_or_not_named_is_said(folder: Path) -> None:
     with pytest.raises(InputError, match="is not there") as refused:
         load_project(write(folder, own=OWN.replace("team", "teem")))
     assert refused.value.code == "project.not-found"
+    assert refused.value.hint == "the path is relative to the file that says it"
     with pytest.raises(InputError, match="must be a path in quotes"):
         load_project(write(folder, own=OWN.replace('"../team.toml"', "7")))
 
