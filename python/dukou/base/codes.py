@@ -56,6 +56,11 @@ CODES: dict[str, tuple[str, str]] = {
         "input",
         "The message lists the columns that are.",
     ),
+    "data.text-target": (
+        "input",
+        'Mend the cell that the message names, or say `task = "classification"` in `[model]` where '
+        "classes are meant.",
+    ),
     "data.quality": (
         "input",
         "The message names the rows; mend them or change the check in `[data]`.",
@@ -63,6 +68,16 @@ CODES: dict[str, tuple[str, str]] = {
     "data.mismatch": (
         "input",
         "The message has both sides.",
+    ),
+    "evaluate.unknown-slice": (
+        "input",
+        "Name a column of the data as it stands in its header, alone or in a comparison as "
+        "`age > 60`; the message lists the columns.",
+    ),
+    "evaluate.empty-slice": (
+        "input",
+        "Choose a condition that some held-out rows meet; the message says what is there. A larger "
+        "`test_fraction` holds out more.",
     ),
     "evaluate.gate-failed": (
         "input",

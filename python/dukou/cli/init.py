@@ -15,8 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="the model's name; the folder's name if absent")
     parser.add_argument(
         "--example",
-        choices=["digits"],
-        help="a complete project on real data that comes with scikit-learn, instead of a blank one",
+        choices=["digits", "diabetes"],
+        help="a complete project on real data that comes with scikit-learn, instead of a blank one: "
+        "classes (digits) or a number (diabetes)",
     )
     parser.add_argument(
         "--ci",

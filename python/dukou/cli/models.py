@@ -1,16 +1,26 @@
-"""`dukou models`: what the registry holds."""
+"""`dukou models`: what the registry holds, and of one version its card.
+
+`dukou models NAME` lists the versions of a model; `dukou models NAME:VERSION` or `NAME@ALIAS` shows
+what a person should know of one: what it is, how good, and its limitations.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("name", nargs="?", metavar="NAME", help="one model, with its versions")
+    parser.add_argument(
+        "name",
+        nargs="?",
+        metavar="NAME[:VERSION]",
+        help="one model, with its versions; or one version, with its card",
+    )
     parser.add_argument("--json", action="store_true", help="as one JSON document")
 
 
@@ -22,6 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
     with Registry.open(dukou_home()) as registry:
         if arguments.name is None:
             _show_models(registry, as_json=arguments.json)
+        elif any(sign in arguments.name for sign in ":@"):
+            _show_card(registry, dukou_home(), arguments.name, as_json=arguments.json)
         else:
             _show_versions(registry, arguments.name, as_json=arguments.json)
     return 0
@@ -92,6 +104,55 @@ def _show_versions(registry: Any, name: str, *, as_json: bool) -> None:
     )
     header = ["version", "aliases", "variant", "status", "metrics", "created", "digest"]
     print(show_table(header, rows))
+
+
+def _show_card(registry: Any, home: Path, reference: str, *, as_json: bool) -> None:
+    from dukou.cli.show import show_table
+    from dukou.package.layout import parse_card, parse_limitations
+    from dukou.package.store import Store
+    from dukou.package.unpack import read_card
+
+    entry = registry.resolve(reference)
+    where = f"card of {reference}"
+    document = read_card(Store(home / "store"), entry.digest)
+    card, lineage = parse_card(document, where)
+    limitations = parse_limitations(document, where)
+    if as_json:
+        print(json.dumps({"version": entry.number, "digest": entry.digest, **document}, indent=1))
+        return
+    facts = {
+        "title": card.title,
+        "task": card.task,
+        "description": card.description,
+        "license": card.license,
+        "classes": ", ".join(card.labels[:20]) + (" …" if len(card.labels) > 20 else ""),
+        "from": f"{lineage.source}, {lineage.framework}",
+        "variant": entry.variant,
+        "aliases": ", ".join(entry.aliases),
+        "digest": entry.digest,
+    }
+    print(f"{entry.model}:{entry.number}\n")
+    print("\n".join(f"{key:<12} {value}" for key, value in facts.items() if value))
+    metrics = (document.get("evaluation") or {}).get("metrics") or {}
+    if metrics:
+        rows = [
+            [
+                metric,
+                _show_number(m["value"]),
+                f"{_show_number(m['low'])} – {_show_number(m['high'])}",
+            ]
+            for metric, m in metrics.items()
+        ]
+        print("\n" + show_table(["metric", "value", "95 % interval"], rows))
+    print("\nlimitations")
+    if limitations is None:
+        print("  none stated: the version was packaged before they were computed")
+    for limitation in limitations or ():
+        print(f"  - {limitation['sentence']}")
+
+
+def _show_number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
 
 
 def _show_aliases(aliases: Mapping[str, int]) -> str:

@@ -263,8 +263,12 @@ class Watcher:
         began, ended = requests.times[0], requests.times[-1]
         length = datetime.fromisoformat(ended) - datetime.fromisoformat(began)
         promise = Promise(monitor.alarms, parse_duration(monitor.within, key="monitor.within"))
+        said = requests.said(labels)
         document = find_drift(
-            profile, requests.inputs, requests.said(labels), level=promise.level(length)
+            profile,
+            requests.inputs,
+            requests.numbers() if said is None else said,
+            level=promise.level(length),
         )
         document = {"version": version, **document}
         onset = document["alarm"] and version not in watched.alarmed

@@ -51,8 +51,11 @@ class Finding:
             `leak`, `columns`.
         severity: an error stops the line.
         message: a sentence with the numbers.
-        rows: the first rows that it is about, counted from 0.
+        rows: the numbers of the first rows that it is about, as `counted` says.
         count: of how many rows it is true.
+        counted: `line`: lines of the CSV, as an editor shows them, the header being line 1; `row`: rows
+            of a file without lines, from 1.
+        source: the file that is meant.
     """
 
     check: str
@@ -60,6 +63,8 @@ class Finding:
     message: str
     rows: tuple[int, ...] = ()
     count: int = 0
+    counted: str = "line"
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +105,12 @@ def check_data(
         train: rows to learn from.
         test: rows held out; the leak between the two is looked for where given.
         target: the column to predict.
-        task: `classification` counts classes.
+        task: `classification` counts classes; `regression` wants numbers.
         rules: what is an error.
 
     Raises:
-        InputError: `data.missing-column`, where the target is in neither.
+        InputError: `data.missing-column`, where the target is in neither; `data.text-target`, where a
+            regression's is not numbers.
     """
     rules = rules or DataRules()
     findings: list[Finding] = []
@@ -112,6 +118,8 @@ def check_data(
         if table is None:
             continue
         table.split_target(target)
+        if task == "regression":
+            require_numbers(table, target)
         findings += _check_missing(table, target, rules)
         findings += _check_ranges(table, rules)
         findings += _check_duplicates(table, rules)
@@ -127,6 +135,32 @@ def check_data(
     return DataReport(tuple(findings), train.rows, len(train.columns), classes)
 
 
+def require_numbers(table: Table, target: str) -> None:
+    """Refuses a regression's target that is not numbers, with the first row that holds none.
+
+    Raises:
+        InputError: `data.text-target`.
+    """
+    column = table.columns[target]
+    if column.dtype.kind in "iufb":
+        return
+    values = column.reshape(table.rows, -1)[:, 0].tolist()
+    row, value = next((i, v) for i, v in enumerate(values) if not _is_number(v))
+    raise InputError(
+        "data.text-target",
+        f"`{table.source}`: column `{target}` holds `{value}` ({say_row(table, row)}), a regression "
+        "predicts numbers",
+    )
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(str(value))
+    except ValueError:
+        return value is None
+    return True
+
+
 def missing_mask(column: Array) -> Array:
     """`(rows,)`: where a value is missing (None, empty text or NaN)."""
     import numpy as np
@@ -139,13 +173,27 @@ def missing_mask(column: Array) -> Array:
     return np.zeros(len(column), dtype=bool)
 
 
-def _finding(check: str, severity: Severity, message: str, mask: Array) -> Finding:
+def say_row(table: Table, row: int) -> str:
+    """`line 17` of a CSV, `row 16` of a file without lines."""
+    return f"{table.counted} {int(table.numbers()[row])}"
+
+
+def _finding(check: str, severity: Severity, message: str, mask: Array, table: Table) -> Finding:
     import numpy as np
 
     rows = np.flatnonzero(mask)
-    named = tuple(int(row) for row in rows[:_NAMED_ROWS])
+    named = tuple(int(number) for number in table.numbers()[rows[:_NAMED_ROWS]])
     where = ", ".join(map(str, named[:5])) + (" …" if len(rows) > 5 else "")
-    return Finding(check, severity, f"{message} (rows {where})", named, len(rows))
+    what = table.counted + "s" * (len(rows) > 1)
+    return Finding(
+        check,
+        severity,
+        f"{message} ({what} {where})",
+        named,
+        len(rows),
+        table.counted,
+        table.source,
+    )
 
 
 def _check_missing(table: Table, target: str, rules: DataRules) -> list[Finding]:
@@ -160,12 +208,12 @@ def _check_missing(table: Table, target: str, rules: DataRules) -> list[Finding]
                 "error" if name == target or share > rules.max_missing else "warning"
             )
             message = f"`{table.source}`: column `{name}` lacks {int(gone.sum())} of {table.rows}"
-            found.append(_finding("missing", severity, message, gone))
+            found.append(_finding("missing", severity, message, gone, table))
         if column.dtype.kind == "f":
             infinite = np.asarray(np.isinf(column.reshape(len(column), -1)).any(axis=1))
             if infinite.any():
                 message = f"`{table.source}`: column `{name}` holds infinity"
-                found.append(_finding("not-finite", "error", message, infinite))
+                found.append(_finding("not-finite", "error", message, infinite, table))
     return found
 
 
@@ -180,7 +228,7 @@ def _check_ranges(table: Table, rules: DataRules) -> list[Finding]:
         outside = np.asarray(((column < low) | (column > high)).any(axis=1))
         if outside.any():
             message = f"`{table.source}`: column `{name}` leaves {low:g} to {high:g}"
-            found.append(_finding("out-of-range", "error", message, outside))
+            found.append(_finding("out-of-range", "error", message, outside, table))
     return found
 
 
@@ -215,7 +263,7 @@ def _check_duplicates(table: Table, rules: DataRules) -> list[Finding]:
         return []
     severity: Severity = "error" if again.mean() > rules.max_duplicates else "warning"
     message = f"`{table.source}`: {int(again.sum())} of {table.rows} rows stand there twice"
-    return [_finding("duplicates", severity, message, again)]
+    return [_finding("duplicates", severity, message, again, table)]
 
 
 def _check_constant(table: Table, target: str) -> list[Finding]:
@@ -225,7 +273,9 @@ def _check_constant(table: Table, target: str) -> list[Finding]:
         if table.rows > 1 and flat.shape[1] == 1 and (flat == flat[0]).all():
             severity: Severity = "error" if name == target else "warning"
             message = f"`{table.source}`: column `{name}` is `{flat[0, 0]}` in every row"
-            found.append(Finding("constant", severity, message, (), table.rows))
+            found.append(
+                Finding("constant", severity, message, (), table.rows, source=table.source)
+            )
     return found
 
 
@@ -256,12 +306,12 @@ def _check_classes(
             f"({share:.1%}; even would be {fair:.1%})"
         )
         rows = as_labels(train.columns[target]) == rarest
-        found.append(_finding("class-balance", severity, message, rows))
+        found.append(_finding("class-balance", severity, message, rows, train))
     if test is not None:
         unseen = ~np.isin(as_labels(test.columns[target]), list(classes))
         if unseen.any():
             message = f"`{test.source}`: {int(unseen.sum())} rows are of a class never trained on"
-            found.append(_finding("class-balance", "error", message, unseen))
+            found.append(_finding("class-balance", "error", message, unseen, test))
     return found
 
 
@@ -284,7 +334,7 @@ def _check_leak(train: Table, test: Table, rules: DataRules) -> list[Finding]:
         return []
     severity: Severity = "error" if leaked.mean() > rules.max_leak else "warning"
     message = f"{int(leaked.sum())} of {test.rows} rows of `{test.source}` are training rows too"
-    return [_finding("leak", severity, message, leaked)]
+    return [_finding("leak", severity, message, leaked, test)]
 
 
 def _check_beyond_training(train: Table, test: Table, target: str) -> list[Finding]:
@@ -302,5 +352,5 @@ def _check_beyond_training(train: Table, test: Table, target: str) -> list[Findi
         outside = (other < low) | (other > high)
         if outside.any():
             message = f"`{test.source}`: column `{name}` leaves the {low:g} to {high:g} of training"
-            found.append(_finding("out-of-range", "warning", message, outside))
+            found.append(_finding("out-of-range", "warning", message, outside, test))
     return found

@@ -37,11 +37,16 @@ class Table:
             missing); from NPZ whatever was saved, of any rank.
         source: where it was read from, for messages.
         digest: `sha256:` of the file; empty for a table made in memory.
+        lines: `(rows,)`: the line of the CSV that each row ends on, the header being line 1; none for
+            what has no lines.
+        places: `(rows,)`: the row of the file that each is, where rows were taken out of it.
     """
 
     columns: Mapping[str, Array]
     source: str = "data"
     digest: str = ""
+    lines: Array | None = None
+    places: Array | None = None
 
     @property
     def rows(self) -> int:
@@ -49,11 +54,32 @@ class Table:
         return len(next(iter(self.columns.values()))) if self.columns else 0
 
     def take(self, rows: Array | Sequence[int]) -> Table:
-        """These rows, in this order; the digest stays that of the whole file."""
+        """These rows, in this order; digest and row numbers stay those of the whole file."""
         import numpy as np
 
         chosen = np.asarray(rows, dtype=np.int64)
-        return Table({n: c[chosen] for n, c in self.columns.items()}, self.source, self.digest)
+        return Table(
+            {n: c[chosen] for n, c in self.columns.items()},
+            self.source,
+            self.digest,
+            None if self.lines is None else self.lines[chosen],
+            chosen if self.places is None else self.places[chosen],
+        )
+
+    @property
+    def counted(self) -> str:
+        """What `numbers` counts: `line` of a CSV, else `row`."""
+        return "row" if self.lines is None else "line"
+
+    def numbers(self) -> Array:
+        """`(rows,)`: each row's number as a person finds it: the line in the CSV, where an editor shows
+        it (the header is line 1), else the row of the file, counted from 1.
+        """
+        import numpy as np
+
+        if self.lines is not None:
+            return self.lines
+        return (np.arange(self.rows) if self.places is None else self.places) + 1
 
     def split_target(self, target: str, *, drop: Sequence[str] = ()) -> DataSet:
         """Features and the column to predict.
@@ -124,6 +150,8 @@ def load_table(path: str | os.PathLike[str]) -> Table:
         InputError: `data.unreadable` with the row, `data.empty`, `formats.not-found`,
             `formats.missing-extra`.
     """
+    import numpy as np
+
     file = Path(path)
     try:
         content = file.read_bytes()
@@ -131,13 +159,16 @@ def load_table(path: str | os.PathLike[str]) -> Table:
         raise InputError("formats.not-found", f"there is nothing at `{file}`") from error
     except OSError as error:
         raise InputError("data.unreadable", f"`{file}` cannot be read: {error.strerror}") from error
+    lines = None
     if content.startswith(b"PAR1"):
         columns = _read_parquet(file, content)
     elif content.startswith(b"PK\x03\x04"):
         columns = _read_npz(file, content)
     else:
-        columns = parse_csv(content, str(file))
-    table = Table(columns, str(file), f"sha256:{hashlib.sha256(content).hexdigest()}")
+        header, rows = read_cells(content, str(file))
+        columns = _parse_columns(header, rows)
+        lines = np.array([number for number, _ in rows], dtype=np.int64)
+    table = Table(columns, str(file), f"sha256:{hashlib.sha256(content).hexdigest()}", lines)
     if not table.rows:
         raise InputError("data.empty", f"`{file}` has no rows")
     return table
@@ -149,7 +180,10 @@ def parse_csv(content: bytes, source: str) -> dict[str, Array]:
     Raises:
         InputError: `data.unreadable`, naming the row (1 is the header) and what is wrong with it.
     """
-    header, rows = read_cells(content, source)
+    return _parse_columns(*read_cells(content, source))
+
+
+def _parse_columns(header: list[str], rows: list[tuple[int, list[str]]]) -> dict[str, Array]:
     cells_by_column = list(zip(*(cells for _, cells in rows), strict=True))
     if not cells_by_column:
         cells_by_column = [()] * len(header)

@@ -9,10 +9,11 @@ from typing import Any
 
 from dukou.evaluate.calibration import Calibration
 from dukou.evaluate.classification import ClassReport
-from dukou.evaluate.compare import Comparison
+from dukou.evaluate.compare import Comparison, NumberComparison, parse_comparison
 from dukou.evaluate.crossval import CrossValidation
 from dukou.evaluate.gates import GateResult
 from dukou.evaluate.intervals import Interval
+from dukou.evaluate.slices import SliceTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Evaluation:
         confusion: rows are the truth, columns what was said.
         curves: label → (false positive rates, true positive rates).
         calibration: what the probabilities are worth, where the model gives any.
+        slices: where it is worse than on the rest, where that was looked at.
+        answers: of a regression, (true, predicted) of some rows, for the plots.
         crossval: of the training, where it was done.
         comparison: with the champion, where there is one.
         gates: how each went.
@@ -48,8 +51,10 @@ class Evaluation:
     confusion: tuple[tuple[int, ...], ...] = ()
     curves: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
     calibration: Calibration | None = None
+    slices: SliceTable | None = None
+    answers: tuple[tuple[float, float], ...] = ()
     crossval: CrossValidation | None = None
-    comparison: Comparison | None = None
+    comparison: Comparison | NumberComparison | None = None
     gates: tuple[GateResult, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -80,6 +85,8 @@ class Evaluation:
             "confusion": [list(row) for row in self.confusion],
             "curves": {label: [list(x), list(y)] for label, (x, y) in self.curves.items()},
             "calibration": self.calibration.to_json() if self.calibration else None,
+            "slices": self.slices.to_json() if self.slices else None,
+            "answers": [list(pair) for pair in self.answers],
             "crossval": self.crossval.to_json() if self.crossval else None,
             "comparison": self.comparison.to_json() if self.comparison else None,
             "gates": [result.to_json() for result in self.gates],
@@ -90,7 +97,7 @@ class Evaluation:
     def from_json(cls, document: dict[str, Any]) -> Evaluation:
         """The inverse of `to_json`."""
         crossval, comparison = document["crossval"], document["comparison"]
-        calibration = document.get("calibration")
+        calibration, slices = document.get("calibration"), document.get("slices")
         return cls(
             task=document["task"],
             variant=document["variant"],
@@ -111,8 +118,10 @@ class Evaluation:
             confusion=tuple(tuple(row) for row in document["confusion"]),
             curves={label: (tuple(x), tuple(y)) for label, (x, y) in document["curves"].items()},
             calibration=Calibration.from_json(calibration) if calibration else None,
+            slices=SliceTable.from_json(slices) if slices else None,
+            answers=tuple((true, said) for true, said in document.get("answers", ())),
             crossval=CrossValidation.from_json(crossval) if crossval else None,
-            comparison=Comparison.from_json(comparison) if comparison else None,
+            comparison=parse_comparison(comparison) if comparison else None,
             gates=tuple(GateResult(**result) for result in document["gates"]),
             facts=document["facts"],
         )

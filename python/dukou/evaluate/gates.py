@@ -4,6 +4,7 @@ accuracy >= 0.95            the number itself
 accuracy.lower >= 0.93      the lower bound of its interval: sure of it, not lucky
 recall[malignant] >= 0.97   one class
 cv.accuracy >= 0.95         the mean of the cross-validation
+mae <= 3                    a regression: `mae`, `rmse`, `r2`, and `cv.r2`
 """
 
 from __future__ import annotations
@@ -19,6 +20,26 @@ if TYPE_CHECKING:
     from dukou.evaluate.evaluation import Evaluation
     from dukou.evaluate.intervals import Interval
 
+# What an evaluation of each task can answer; a test holds these equal to what the judges give.
+_METRICS = {
+    "classification": (
+        "accuracy",
+        "precision_macro",
+        "recall_macro",
+        "f1_macro",
+        "precision_weighted",
+        "recall_weighted",
+        "f1_weighted",
+        "roc_auc",
+        "log_loss",
+        "brier",
+        "calibration_error",
+        "precision",
+        "recall",
+        "f1",
+    ),
+    "regression": ("r2", "rmse", "mae"),
+}
 _GATE = re.compile(
     r"\s*(?P<cv>cv\.)?(?P<metric>[a-z][a-z0-9_]*)(?:\[(?P<label>[^\]]+)\])?"
     r"(?:\.(?P<bound>lower|upper))?\s*(?P<relation>>=|<=|>|<)\s*"
@@ -90,6 +111,28 @@ def parse_gate(text: str) -> Gate:
         found["label"],
         bool(found["cv"]),
     )
+
+
+def check_gate_metrics(gates: Sequence[str], task: str) -> None:
+    """Refuses, before anything is trained, a gate that no evaluation of the task could answer.
+
+    Raises:
+        InputError: `project.invalid` for what is no gate, `evaluate.unknown-metric` for a metric that
+            the task does not have, listing those that it has.
+    """
+    known = _METRICS.get(task)
+    if known is None:
+        return
+    for gate in map(parse_gate, gates):
+        if not {gate.metric, f"{gate.metric}_macro"} & {*known}:
+            other = next((name for name, names in _METRICS.items() if gate.metric in names), None)
+            raise InputError(
+                "evaluate.unknown-metric",
+                f"`{gate.text}`: a {task} has no `{gate.metric}`, only {', '.join(known)}",
+                hint=f'`{gate.metric}` is of a {other}; is `task = "{other}"` meant?'
+                if other
+                else None,
+            )
 
 
 def check_gates(evaluation: Evaluation, gates: Sequence[str]) -> tuple[GateResult, ...]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 METRICS = ("r2", "rmse", "mae")
+SHOWN_ANSWERS = 500
 
 
 def judge_numbers(
@@ -55,6 +56,21 @@ def judge_numbers(
         )
         for name in METRICS
     }
+
+
+def sample_answers(
+    predicted: Array, truth: Array, *, seed: int, most: int = SHOWN_ANSWERS
+) -> tuple[tuple[float, float], ...]:
+    """(true, predicted) of at most `most` rows, drawn at random, in the order of the data: for plots."""
+    import numpy as np
+
+    rows = np.arange(len(truth))
+    if len(rows) > most:
+        rows = np.sort(np.random.default_rng(seed).permutation(len(truth))[:most])
+    return tuple(
+        (float(f"{true:.6g}"), float(f"{said:.6g}"))
+        for true, said in zip(truth[rows].tolist(), predicted[rows].tolist(), strict=True)
+    )
 
 
 def _weighted(predicted: Array, true: Array, weights: Array) -> dict[str, Array]:

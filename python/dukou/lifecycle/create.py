@@ -13,11 +13,14 @@ from dukou.lifecycle.pipelines import find_place, write_pipeline
 from dukou.lifecycle.project import FILE_NAME
 
 _TRAINING = "train.py"
-_DIGITS = "data/digits.csv"
+# Example → its rows.
+_DATA = {"digits": "data/digits.csv", "diabetes": "data/diabetes.csv"}
 _IMMEDIATE = """\
 strategy = "immediate"      # or "canary": by steps under live traffic, back by itself if it does harm"""
 _CANARY = """\
 strategy = "canary"         # by steps under live traffic, back by itself if it does harm"""
+# Example → its training command, where it is not the one of classes.
+_TRAININGS: dict[str | None, str] = {"diabetes": "train_numbers.py"}
 
 
 def create_project(
@@ -33,7 +36,8 @@ def create_project(
     Args:
         folder: made if needed.
         name: the model's; the folder's name where None.
-        example: `digits` for a complete project on real data; None for a blank one.
+        example: `digits` (classes) or `diabetes` (a number) for a complete project on real data; None for a
+            blank one.
         ci: `github`, `gitlab` or `jenkins`: writes that system's pipeline too, and new versions go by
             canary. In a folder that has a project, with no `name` and no `example`: the pipeline alone.
         force: overwrite what is there.
@@ -54,7 +58,8 @@ def create_project(
     folder.mkdir(parents=True, exist_ok=True)
     templates = resources.files("dukou.lifecycle") / "templates"
     written = []
-    for template, file in ((f"{example or 'blank'}.toml", FILE_NAME), (_TRAINING, _TRAINING)):
+    training = _TRAININGS.get(example, _TRAINING)
+    for template, file in ((f"{example or 'blank'}.toml", FILE_NAME), (training, _TRAINING)):
         if folder / file in kept:
             continue
         text = (templates / template).read_text(encoding="utf-8").replace("@name@", model)
@@ -62,7 +67,9 @@ def create_project(
         (folder / file).write_text(text, encoding="utf-8")
         written.append(folder / file)
     if example == "digits":
-        written.append(_write_digits(folder / _DIGITS))
+        written.append(_write_digits(folder / _DATA[example]))
+    if example == "diabetes":
+        written.append(_write_diabetes(folder / _DATA[example]))
     if ci is not None:
         written += write_pipeline(folder, ci, model)
     return written
@@ -81,7 +88,7 @@ def _look_for_files(
     training = folder / _TRAINING
     wanted = [folder / FILE_NAME]
     if example is not None:
-        wanted += [training, folder / _DIGITS]
+        wanted += [training, folder / _DATA[example]]
     if ci is not None:
         wanted.append(find_place(folder, ci, model).path)
     _refuse_overwriting(wanted)
@@ -138,4 +145,17 @@ def _write_digits(path: Path) -> Path:
         file.write(",".join([*(f"pixel_{i}" for i in range(64)), "digit"]) + "\n")
         for row, digit in zip(digits.data, digits.target, strict=True):
             file.write(",".join(str(int(v)) for v in (*row, digit)) + "\n")
+    return path
+
+
+def _write_diabetes(path: Path) -> Path:
+    """The 442 patients of Efron et al. (2004) that scikit-learn carries, as measured, as a CSV."""
+    from sklearn.datasets import load_diabetes
+
+    patients = load_diabetes(scaled=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        file.write(",".join([*patients.feature_names, "progression"]) + "\n")
+        for row, progression in zip(patients.data, patients.target, strict=True):
+            file.write(",".join(f"{value:g}" for value in (*row, progression)) + "\n")
     return path

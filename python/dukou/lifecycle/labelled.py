@@ -24,8 +24,8 @@ class LabelledRows:
         times: ISO 8601 in UTC, a row each.
         keys: `REQUEST_ID:ROW`, a row each.
         versions: which version answered.
-        said: what it said, as text.
-        truth: what was right, as text.
+        said: what it said, as text; of a regression as numbers.
+        truth: what was right, likewise.
         features: by the project's columns.
         source: where they come from, for messages.
     """
@@ -53,9 +53,15 @@ def count_labelled(home: Path, model: str) -> int:
 
 
 def load_labelled(
-    home: Path, model: str, *, features: Sequence[str], labels: Sequence[str], newest: int
+    home: Path,
+    model: str,
+    *,
+    features: Sequence[str],
+    labels: Sequence[str],
+    newest: int,
+    task: str = "classification",
 ) -> LabelledRows:
-    """The newest labelled requests of the model.
+    """The newest labelled requests of the model; of a regression those whose label is a number.
 
     Args:
         home: DUKOU_HOME.
@@ -63,6 +69,7 @@ def load_labelled(
         features: the columns of the project's data, in order.
         labels: the model's classes, where known.
         newest: how many rows at most.
+        task: `classification` or `regression`.
 
     Raises:
         InputError: `data.mismatch`, where what was captured does not fit the columns.
@@ -74,16 +81,24 @@ def load_labelled(
     store = CaptureStore(home, model)
     total = store.count_labels()
     labelled = store.read_labelled(newest_rows=newest)
-    requests = labelled.requests
+    requests, truth = labelled.requests, labelled.truth
+    if task == "regression":
+        from dukou.monitor.quality import as_numbers
+
+        numbers = as_numbers(truth)
+        good = np.flatnonzero(np.isfinite(numbers))
+        requests, truth = requests.take(good), numbers[good]
     columns = _columns(requests.inputs, features, model) if requests.rows else {}
-    said = requests.said(labels) if requests.rows else []
+    said: Any = []
+    if requests.rows:
+        said = requests.numbers() if task == "regression" else requests.said(labels)
     return LabelledRows(
         total=total,
         times=requests.times,
         keys=requests.keys,
         versions=requests.versions,
         said=np.array(said if said is not None else [""] * requests.rows, dtype=object),
-        truth=labelled.truth,
+        truth=truth,
         features=columns,
         source=f"labelled requests of `{model}`",
     )

@@ -18,6 +18,7 @@ from dukou.base.errors import InputError
 from dukou.base.ids import parse_model_name
 from dukou.base.sizes import parse_size
 from dukou.deploy.document import Profile
+from dukou.evaluate.gates import check_gate_metrics
 from dukou.lifecycle.extends import load_extended
 from dukou.registry.entries import CHAMPION
 from dukou.rollout.policy import Policy
@@ -36,7 +37,7 @@ class ModelSection(_Section):
     """`[model]`: what it is called and what it is for."""
 
     name: str
-    task: Literal["classification"] = "classification"
+    task: Literal["classification", "regression"] = "classification"
     title: str = ""
     description: str = ""
     license: str = ""
@@ -76,10 +77,13 @@ class TrainSection(_Section):
 
 
 class EvaluateSection(_Section):
-    """`[evaluate]`: how the model is judged, and the gates that stop the line."""
+    """`[evaluate]`: how the model is judged, on which parts of the rows too, and the gates that stop the
+    line.
+    """
 
     cross_validation: Annotated[int, Field(ge=0, le=50)] = 5
     gates: list[str] = Field(default_factory=list)
+    slices: list[str] = Field(default_factory=list)
     bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 2000
     seed: int = 0
 
@@ -126,7 +130,9 @@ class ImproveSection(_Section):
 
 
 class OptimizeSection(_Section):
-    """`[optimize]`: which passes may try, and how much accuracy they may cost."""
+    """`[optimize]`: which passes may try, and how much they may cost: accuracy, or growth of the rmse as a
+    share.
+    """
 
     passes: list[str] = Field(default_factory=lambda: ["simplify", "int8", "int8-static"])
     accuracy_budget: Annotated[float, Field(ge=0, lt=1)] = 0.01
@@ -330,10 +336,12 @@ def load_project(folder: Path | str = ".") -> Project:
 
     Raises:
         InputError: `project.not-found` where there is none, `project.invalid` where it does not say
-            what it must, or names files that are not there.
+            what it must, or names files that are not there; `evaluate.unknown-metric` for a gate on a
+            metric that the task does not have.
     """
     path = _find_file(folder)
     project = read_project(path)
+    check_gate_metrics(project.evaluate.gates, project.model.task)
     data = project.data
     named = {
         "data.path": data.path,

@@ -44,6 +44,8 @@ _HELD_OUT_SHARE = 0.25
 _FEWEST_JUDGES = 50
 _RECENT = "recent.csv"
 _STREAM_POINTS = 40
+# task → what the plot of the stream shows.
+STREAM_METRICS = {"classification": "accuracy", "regression": "mean absolute error"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,12 +265,14 @@ def _run(
             name,
             features=features,
             labels=champion.model.card.labels if champion else (),
+            task=project.model.task,
             newest=project.retrain.recent_rows,
         )
         labelled = rows.total
         retraining: dict[str, Any] = {"reason": trigger.reason, "kind": trigger.kind}
         if rows.count:
-            retraining["stream"] = describe_stream(home, name, rows)
+            retraining["metric"] = STREAM_METRICS[project.model.task]
+            retraining["stream"] = describe_stream(home, name, rows, task=project.model.task)
         retraining |= {"champion": champion and champion.version, "labelled": rows.count}
         # What the stages keep of the rows is under their own keys: these files are needed until then.
         with tempfile.TemporaryDirectory(prefix="retrain-", dir=home / "cache") as folder:
@@ -390,7 +394,16 @@ def _compare(shipment: Shipment, champion: Champion | None) -> dict[str, Any]:
     if champion is None or comparison is None:
         return {}
     difference = comparison["difference"]
-    if difference["value"] < 0:
+    if comparison.get("kind") == "numbers":
+        if difference["value"] > 0:
+            raise InputError(
+                "evaluate.gate-failed",
+                f"the new model's mean absolute error on {comparison['rows']} held-out rows is "
+                f"{comparison['relative']:+.1%} against version {champion.version}: "
+                f"{difference['value']:+.5g} [{difference['low']:+.5g}, {difference['high']:+.5g}]",
+                hint="the champion stays; more labelled rows may tell otherwise",
+            )
+    elif difference["value"] < 0:
         raise InputError(
             "evaluate.gate-failed",
             f"the new model loses {comparison['lost']} and gains {comparison['gained']} of "
@@ -401,26 +414,33 @@ def _compare(shipment: Shipment, champion: Champion | None) -> dict[str, Any]:
     return {"comparison": comparison}
 
 
-def describe_stream(home: Path, name: str, rows: LabelledRows) -> list[dict[str, Any]]:
+def describe_stream(
+    home: Path, name: str, rows: LabelledRows, *, task: str = "classification"
+) -> list[dict[str, Any]]:
     """The labelled rows in the order of time: how right what was served was, and how right the first
     version would have been, which is what there would be without retraining.
 
     Returns:
-        Points of equal numbers of rows: `ended` (ISO 8601), `rows`, `served`, `frozen` (accuracies)
-        and `versions` (number → rows).
+        Points of equal numbers of rows: `ended` (ISO 8601), `rows`, `served`, `frozen` (what
+        `STREAM_METRICS` says of the task) and `versions` (number → rows).
     """
     import numpy as np
 
     from dukou.evaluate.labels import as_labels
-    from dukou.evaluate.predict import predict_classes
+    from dukou.evaluate.predict import predict_classes, predict_numbers
     from dukou.registry.registry import Registry
 
     with Registry.open(home) as registry:
         first = registry.versions(name)[0]
     frozen = open_champion(home, name, first.number, first.digest).model
-    truth = as_labels(rows.truth)
-    served = as_labels(rows.said) == truth
-    still = predict_classes(frozen, rows.features).names() == truth
+    if task == "regression":
+        numbers = rows.truth.astype(np.float64)
+        served = np.abs(rows.said.astype(np.float64) - numbers)
+        still = np.abs(predict_numbers(frozen, rows.features) - numbers)
+    else:
+        truth = as_labels(rows.truth)
+        served = as_labels(rows.said) == truth
+        still = predict_classes(frozen, rows.features).names() == truth
     points = []
     for part in np.array_split(np.arange(rows.count), min(_STREAM_POINTS, rows.count)):
         numbers, counts = np.unique(rows.versions[part], return_counts=True)

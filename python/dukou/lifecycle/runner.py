@@ -185,6 +185,7 @@ def _write_record(
             for name, result in line.results.items()
         },
         "retraining": None if notes is None else dict(notes),
+        "noted": {name: facts for name, facts in line.noted.items() if name not in line.results},
         "failure": failure and {"code": failure.code, "message": failure.message},
     }
     (record / "run.json").write_text(json.dumps(document, indent=1), encoding="utf-8")

@@ -45,6 +45,8 @@ class Line:
         champion: the version that serves now: what a new one is compared with; None where there is
             none, or where nobody asked.
         results: of the stages that have run, by name.
+        noted: what a stage found before it stopped the line, by its name, in the form of its facts: the
+            report of a run that was stopped shows it.
         say: shows one line of progress to the person who waits.
     """
 
@@ -52,6 +54,7 @@ class Line:
     home: Path
     champion: Champion | None = None
     results: dict[str, StageResult] = field(default_factory=dict)
+    noted: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     say: Callable[[str], None] = lambda _text: None
 
     def facts(self, stage: str) -> Mapping[str, Any]:

@@ -63,6 +63,7 @@ def run_training(
         **os.environ,
         "DUKOU_DATA": values["data"],
         "DUKOU_TARGET": values["target"],
+        "DUKOU_TASK": project.model.task,
         "DUKOU_OUTPUT": values["output"],
         "DUKOU_SEED": values["seed"],
         "DUKOU_CHAMPION": values["champion"],

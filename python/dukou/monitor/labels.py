@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,10 +55,26 @@ def add_labels(home: Path, model: str, file: Path, *, capturing: bool) -> Added:
     if not store.days() and not capturing:
         raise StateError("monitor.no-capture", f"no request of `{model}` was captured")
     labels, twice = read_labels(file)
+    newest = store.read(newest_rows=1)
+    if newest.rows and newest.said() is None and newest.numbers() is not None:
+        _require_numbers(file, labels)
     store.add_labels(labels)
     known = store.find_keys(labels)
     unknown = tuple(key for key in labels if key not in known)
     return Added(len(labels), len(labels) - len(unknown), unknown, twice)
+
+
+def _require_numbers(file: Path, labels: dict[str, str]) -> None:
+    for key, label in labels.items():
+        try:
+            finite = math.isfinite(float(label))
+        except ValueError:
+            finite = False
+        if not finite:
+            raise InputError(
+                "labels.invalid",
+                f"`{file}`: the label of `{key}` is `{label}`, the model answers numbers",
+            )
 
 
 def read_labels(file: Path) -> tuple[dict[str, str], int]:

@@ -25,14 +25,17 @@ OTHER = "\0other"
 
 
 def make_profile(
-    signature: Signature, columns: Mapping[str, Array], predicted: Sequence[str] | None = None
+    signature: Signature,
+    columns: Mapping[str, Array],
+    predicted: Sequence[str] | Array | None = None,
 ) -> dict[str, Any]:
     """The profile of rows.
 
     Args:
         signature: of the model: it says which input each column becomes.
         columns: `(rows,)` each, by name, in the order of the training data.
-        predicted: what the model says of rows that it was not trained on, one class a row.
+        predicted: what the model says of rows that it was not trained on, one class a row, or an
+            array of numbers.
 
     Returns:
         A document of plain values.
@@ -47,7 +50,13 @@ def make_profile(
         features.append({"name": name, **where, **describe_column(column)})
     document: dict[str, Any] = {"format": FORMAT, "features": features, "predicted": None}
     if predicted is not None:
-        document["predicted"] = _count_values(list(predicted))
+        import numpy as np
+
+        document["predicted"] = (
+            describe_column(predicted)
+            if isinstance(predicted, np.ndarray) and predicted.dtype.kind == "f"
+            else _count_values(list(predicted))
+        )
     return document
 
 

@@ -1,4 +1,6 @@
-"""How right the served answers were: accuracy, recall and F1 with intervals, from labels that came later."""
+"""How right the served answers were, from labels that came later: accuracy, recall and F1, or for numbers
+R², RMSE and MAE; all with intervals.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from dukou.monitor.store import Labelled
+
+    Array = np.ndarray[Any, Any]
 
 METRICS = ("accuracy", "recall_macro", "f1_macro")
 _RESAMPLES = 500
@@ -25,7 +31,8 @@ def judge_served(
 
     Returns:
         A document: `rows`, `metrics` (name → value, low, high) of all rows, and `versions` (version →
-        the same). For a model without classes the metrics are `mae` and `rmse`.
+        the same). For a model that answers numbers the metrics are `r2`, `rmse` and `mae`, of the rows whose
+        label is a number; `unreadable` counts the others.
     """
     import numpy as np
 
@@ -53,14 +60,21 @@ def _judge(
         numbers = labelled.requests.numbers()
         if numbers is None:
             return {"metrics": {}}
+        truth_numbers = as_numbers(labelled.truth)
+        good = np.isfinite(truth_numbers)
+        if not good.any():
+            return {"metrics": {}, "unreadable": int((~good).sum())}
         metrics = judge_numbers(
-            numbers,
-            labelled.truth.astype(np.float64),
+            numbers[good],
+            truth_numbers[good],
             resamples=_RESAMPLES,
             seed=seed,
             confidence=confidence,
         )
-        return {"metrics": {name: value.to_json() for name, value in metrics.items()}}
+        return {
+            "metrics": {name: value.to_json() for name, value in metrics.items()},
+            "unreadable": int((~good).sum()),
+        }
     truth = [str(label) for label in labelled.truth.tolist()]
     names = tuple(dict.fromkeys([*labels, *sorted({*truth, *said})]))
     index = {name: place for place, name in enumerate(names)}
@@ -73,6 +87,19 @@ def _judge(
         confidence=confidence,
     )
     return {"metrics": {name: found.metrics[name].to_json() for name in METRICS}}
+
+
+def as_numbers(labels: Array) -> Array:
+    """`(rows,)` float64: labels as numbers, NaN where one is none."""
+    import numpy as np
+
+    values = np.full(len(labels), np.nan)
+    for place, label in enumerate(labels.tolist()):
+        try:
+            values[place] = float(label)
+        except (TypeError, ValueError):
+            continue  # stays NaN: the caller counts these
+    return values
 
 
 def _order(version: str) -> tuple[int, str]:

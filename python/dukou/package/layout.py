@@ -100,8 +100,12 @@ def parse_config(document: Mapping[str, Any], where: str) -> Config:
         raise corrupt(where, f"its config's `dukou` lacks or misuses {error}") from error
 
 
-def make_card(model: Model, evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a person should know: card, lineage, evaluation."""
+def make_card(
+    model: Model,
+    evaluation: Mapping[str, Any] | None,
+    limitations: Sequence[Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """What a person should know: card, lineage, evaluation, and limitations where they were computed."""
     return {
         "format": FORMAT,
         "card": dataclasses.asdict(model.card),
@@ -113,6 +117,7 @@ def make_card(model: Model, evaluation: Mapping[str, Any] | None) -> dict[str, A
             "facts": dict(model.lineage.facts),
         },
         "evaluation": None if evaluation is None else dict(evaluation),
+        **({} if limitations is None else {"limitations": [dict(entry) for entry in limitations]}),
     }
 
 
@@ -129,6 +134,26 @@ def parse_card(document: Mapping[str, Any], where: str) -> tuple[Card, Lineage]:
         return Card(**card), Lineage(**lineage)
     except (KeyError, TypeError, ValueError) as error:
         raise corrupt(where, f"its card lacks or misuses {error}") from error
+
+
+def parse_limitations(document: Mapping[str, Any], where: str) -> tuple[dict[str, Any], ...] | None:
+    """The limitations that a card states, each with at least `kind` and `sentence`; None for a version
+    that was packaged before there were any.
+
+    Raises:
+        InputError: `formats.corrupt`.
+    """
+    said = document.get("limitations")
+    if said is None:
+        return None
+    if not isinstance(said, list) or not all(
+        isinstance(entry, dict)
+        and isinstance(entry.get("kind"), str)
+        and isinstance(entry.get("sentence"), str)
+        for entry in said
+    ):
+        raise corrupt(where, "its card's `limitations` are no list of entries with their sentences")
+    return tuple(said)
 
 
 def make_manifest(config: Descriptor, layers: Sequence[Descriptor]) -> dict[str, Any]:

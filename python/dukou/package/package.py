@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,7 @@ def package_model(
     signer: SigningKey | None,
     evaluation: Mapping[str, Any] | None = None,
     profile: Mapping[str, Any] | None = None,
+    limitations: Sequence[Mapping[str, Any]] | None = None,
 ) -> PackagedVersion:
     """Publishes the model as an immutable version of the model line `name`.
 
@@ -76,6 +77,8 @@ def package_model(
         signer: whose signature it carries; None leaves it unsigned, and such a version is refused
             wherever a signature is required.
         evaluation: what `evaluate` found, kept beside the card; no timestamps, or the digest moves.
+        limitations: what the evaluation found to be the model's limits (`dukou.evaluate.limitations`),
+            kept in the card.
         profile: of the rows that it was trained on, to know drift by (`dukou.monitor.profile`).
 
     Raises:
@@ -95,7 +98,7 @@ def package_model(
         if profile is not None:
             content = dump_canonical(profile)
             layers.append(_write_file(publication, PROFILE_TYPE, PROFILE_FILE, content))
-        card = dump_canonical(make_card(model, evaluation))
+        card = dump_canonical(make_card(model, evaluation, limitations))
         layers.append(_write_file(publication, CARD_TYPE, CARD_FILE, card))
         config = publication.write_document(CONFIG_TYPE, make_config(model, name, layers))
         manifest = make_manifest(config, layers)

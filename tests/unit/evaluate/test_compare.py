@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
 from dukou.base.errors import InputError
-from dukou.evaluate import Comparison, compare_classes
+from dukou.evaluate import Comparison, compare, compare_classes, compare_numbers
+from dukou.evaluate.compare import parse_comparison
 
 TRUTH = np.array(["a", "b"] * 100)
 
@@ -46,3 +50,28 @@ def test_losses_move_the_bound() -> None:
 def test_what_does_not_pair() -> None:
     with pytest.raises(InputError, match="200 and 199 answers do not pair with 200"):
         compare_classes(TRUTH, TRUTH[1:], TRUTH)
+
+
+def test_numbers_are_compared_by_the_paired_difference_of_their_errors() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(100, 20, size=300)
+    old, new = truth + rng.normal(0, 10, size=300), truth + rng.normal(0, 5, size=300)
+    found = compare_numbers(old, new, truth)
+    errors = np.abs(new - truth) - np.abs(old - truth)
+    assert found.difference.value == pytest.approx(errors.mean())
+    assert found.difference.high < 0 and found.p_value < 0.01
+    assert found.relative == pytest.approx(errors.mean() / np.abs(old - truth).mean())
+    assert found.gained + found.lost == 300 and found.gained > 180
+    assert found.disagree == (np.abs(old - new) > 1e-3 + 0.05 * np.abs(old)).sum()
+    assert parse_comparison(found.to_json()) == found
+    same = compare_numbers(old, old, truth)
+    assert (same.gained, same.lost, same.disagree, same.p_value) == (0, 0, 0, 1.0)
+
+
+def test_the_bound_on_numbers_that_are_apart_is_the_engines() -> None:
+    source = (Path(__file__).parents[3] / "crates/dukou-engine/src/agree.rs").read_text("utf-8")
+    found = re.search(
+        r"APART: Tolerance = Tolerance \{ absolute: (\S+), relative: (\S+) \}", source
+    )
+    assert found is not None
+    assert (float(found[1]), float(found[2])) == (compare._APART, compare._APART_SHARE)

@@ -3,9 +3,18 @@ from __future__ import annotations
 import pytest
 
 from dukou.base.errors import InputError
-from dukou.evaluate import CrossValidation, Evaluation, Interval, check_gates, require_gates
+from dukou.evaluate import (
+    CrossValidation,
+    Evaluation,
+    Interval,
+    check_gates,
+    classification,
+    gates,
+    regression,
+    require_gates,
+)
 from dukou.evaluate.classification import ClassReport
-from dukou.evaluate.gates import parse_gate
+from dukou.evaluate.gates import check_gate_metrics, parse_gate
 
 SCORE = Interval(0.96, 0.94, 0.98)
 EVALUATION = Evaluation(
@@ -78,3 +87,35 @@ def test_unknown_metrics_list_what_there_is(gate: str, words: str) -> None:
         check_gates(EVALUATION, [gate])
     assert caught.value.code == "evaluate.unknown-metric"
     assert words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("gate", "task", "words", "hint"),
+    [
+        (
+            "accuracy >= 0.9",
+            "regression",
+            "only r2, rmse, mae",
+            'is `task = "classification"` meant',
+        ),
+        ("mae <= 3", "classification", "a classification has no `mae`", 'is `task = "regression"`'),
+        ("acuracy >= 0.9", "classification", "only accuracy, precision_macro", ""),
+    ],
+)
+def test_a_gate_of_another_task_is_refused_before_anything_is_trained(
+    gate: str, task: str, words: str, hint: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        check_gate_metrics([gate], task)
+    assert caught.value.code == "evaluate.unknown-metric"
+    assert words in caught.value.message and hint in (caught.value.hint or "")
+
+
+def test_every_metric_of_the_judges_may_stand_in_a_gate() -> None:
+    assert {*classification.METRICS, *classification.BINARY_METRICS} == {
+        *gates._METRICS["classification"]
+    }
+    assert set(regression.METRICS) == set(gates._METRICS["regression"])
+    for gate in ("f1 >= 0.9", "recall[ill].lower >= 0.8", "cv.accuracy >= 0.9", "brier <= 0.2"):
+        check_gate_metrics([gate], "classification")
+    check_gate_metrics(["mae.upper <= 3", "cv.r2 >= 0.4"], "regression")

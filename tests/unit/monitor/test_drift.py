@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 
 from dukou.model.signature import Signature, TensorSpec
 from dukou.monitor.drift import DRIFT_TESTS
-from dukou.monitor.drift.window import PREDICTED, Promise, find_drift
+from dukou.monitor.drift.window import PREDICTED, PREDICTED_NUMBER, Promise, find_drift
 from dukou.monitor.profile import describe_column, make_profile
 from dukou.testing.drift import check_drift_test
 
@@ -121,3 +121,20 @@ def test_inputs_by_column_are_found_by_their_names():
     loud = {**quiet, "city": np.full((200, 1), "c", dtype=object)}
     found = find_drift(profile, loud, None, level=0.001)
     assert [f["name"] for f in found["features"] if f["moved"]] == ["city"]
+
+
+def test_a_predicted_number_that_moves_is_drift() -> None:
+    chance = np.random.default_rng(0)
+    rows = chance.normal(size=(600, 1))
+    signature = Signature(
+        (TensorSpec("x", "FP32", ("n", 1)),), (TensorSpec("y", "FP32", ("n", 1)),)
+    )
+    profile = make_profile(signature, {"a": rows[:, 0]}, rows[:, 0] * 3 + 10)
+    assert len(profile["predicted"]["counts"]) == 10
+    window = {"x": chance.normal(size=(300, 1))}
+    same = find_drift(profile, window, window["x"][:, 0] * 3 + 10, level=0.001)
+    assert not same["alarm"] and same["tested"] == 2
+    moved = find_drift(profile, window, window["x"][:, 0] * 3 + 14, level=0.001)
+    assert [f["name"] for f in moved["features"] if f["moved"]] == [PREDICTED_NUMBER]
+    # A version that answered classes before has no reference for numbers.
+    assert find_drift(profile, window, ["cat"] * 300, level=0.001)["tested"] == 1

@@ -13,7 +13,7 @@ import pytest
 from tests.artifacts import Place, make_layers, make_model
 
 from dukou.base.errors import InputError, StateError, TrustError
-from dukou.package.layout import parse_config
+from dukou.package.layout import parse_config, parse_limitations
 from dukou.package.package import package_model, sign_version
 from dukou.package.store import Store
 from dukou.package.unpack import open_version, read_card, read_config, verify_version
@@ -143,6 +143,27 @@ def test_evaluation_and_card_can_be_read(place: Place, tmp_path: Path) -> None:
     assert card["evaluation"] == {"accuracy": 0.97, "interval": [0.9, 0.5], "worst": None}
     assert card["card"]["title"] == "chain"
     assert read_config(place.store, version.digest).name == "chain"
+
+
+def test_limitations_travel_in_the_card_and_old_cards_have_none(
+    place: Place, tmp_path: Path
+) -> None:
+    model = make_model(tmp_path, *make_layers(32, 64, 10))
+    said = [{"kind": "slice", "sentence": "Worse where `age > 60`.", "rows": 12}]
+    with_them, again = (
+        package_model(model, place.store, name="chain", signer=place.key, limitations=said)
+        for _ in range(2)
+    )
+    without = package_model(model, place.store, name="chain", signer=place.key)
+    assert with_them.digest == again.digest != without.digest
+    card = read_card(place.store, with_them.digest)
+    assert parse_limitations(card, "card") == tuple(said)
+    old = read_card(place.store, without.digest)
+    assert "limitations" not in old and parse_limitations(old, "card") is None
+    for broken in ("text", [{"kind": "slice"}], [1]):
+        with pytest.raises(InputError) as refused:
+            parse_limitations({"limitations": broken}, "card")
+        assert refused.value.code == "formats.corrupt"
 
 
 def test_who_signed_counts(place: Place, tmp_path: Path) -> None:

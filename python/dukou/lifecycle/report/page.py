@@ -24,6 +24,8 @@ def write_report(document: Mapping[str, Any], path: Path) -> None:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["bytes"] = _bytes
     facts = {name: stage["facts"] for name, stage in document["stages"].items()}
+    # Of the stage that stopped the line, what it had found until then.
+    facts |= document.get("noted") or {}
     reached = {name: facts.get(name) for name in STAGES}
     page = environment.from_string(template.read_text(encoding="utf-8")).render(
         run=document, facts=reached, plots={**_draw(facts), "stream": _draw_retraining(document)}
@@ -34,14 +36,20 @@ def write_report(document: Mapping[str, Any], path: Path) -> None:
 def _draw(facts: Mapping[str, Any]) -> dict[str, str]:
     drawn: dict[str, str] = {}
     if "data" in facts:
-        drawn["balance"] = plots.draw_balance(facts["data"]["counts"])
+        if facts["data"].get("target"):
+            drawn["balance"] = plots.draw_histogram(**facts["data"]["target"])
+        else:
+            drawn["balance"] = plots.draw_balance(facts["data"]["counts"])
     if facts.get("crossval", {}).get("folds"):
         drawn["folds"] = plots.draw_folds(facts["crossval"]["folds"], facts["crossval"]["metric"])
     if "evaluate" in facts:
         drawn["metrics"] = plots.draw_metrics(facts["evaluate"]["metrics"])
-        drawn["confusion"] = plots.draw_confusion(
-            facts["evaluate"]["labels"], facts["evaluate"]["confusion"]
-        )
+        if facts["evaluate"]["confusion"]:
+            drawn["confusion"] = plots.draw_confusion(
+                facts["evaluate"]["labels"], facts["evaluate"]["confusion"]
+            )
+        if facts["evaluate"].get("answers"):
+            drawn["answers"] = plots.draw_answers(facts["evaluate"]["answers"])
         if facts["evaluate"].get("calibration"):
             drawn["calibration"] = plots.draw_calibration(facts["evaluate"]["calibration"]["bins"])
     if "improve" in facts and facts["improve"].get("scaling"):
@@ -57,7 +65,7 @@ def _draw(facts: Mapping[str, Any]) -> dict[str, str]:
 
 def _draw_retraining(run: Mapping[str, Any]) -> str:
     stream = (run.get("retraining") or {}).get("stream")
-    return draw_stream(stream) if stream else ""
+    return draw_stream(stream, run["retraining"].get("metric", "accuracy")) if stream else ""
 
 
 def _bytes(count: int) -> str:

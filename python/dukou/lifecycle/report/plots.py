@@ -71,7 +71,7 @@ def draw_folds(values: Sequence[float], metric: str) -> str:
 
 def draw_metrics(metrics: Mapping[str, Mapping[str, float]]) -> str:
     """Each metric with its interval."""
-    names = [n for n in metrics if n not in _LOSSES]
+    names = [n for n in metrics if n not in _LOSSES] or [*metrics]
     figure = _figure(5.2, 0.5 + 0.32 * len(names))
     axes = figure.add_subplot()
     for row, name in enumerate(names):
@@ -202,6 +202,36 @@ def _width(character: str) -> float:
 def _upright(names: Sequence[str], *, inches: float) -> bool:
     """Whether labels would run into each other side by side on an axis of this length."""
     return (_widest(names) + 0.1) * len(names) > inches
+
+
+def draw_histogram(edges: Sequence[float], counts: Sequence[int], mean: float) -> str:
+    """Rows by the number that is to be predicted, and the mean."""
+    figure = _figure(5.2, 2.4)
+    axes = figure.add_subplot()
+    axes.stairs(counts, edges, fill=True, color=_BLUE)
+    axes.axvline(mean, color=_ORANGE, linewidth=1)
+    axes.set_xlabel("target, with its mean")
+    axes.set_ylabel("rows")
+    return _svg(figure)
+
+
+def draw_answers(answers: Sequence[Sequence[float]]) -> str:
+    """A regression's pairs of true and predicted: against each other, and what is left over."""
+    true, predicted = [pair[0] for pair in answers], [pair[1] for pair in answers]
+    figure = _figure(7.6, 3.6)
+    axes = figure.add_subplot(1, 2, 1)
+    ends = [min(*true, *predicted), max(*true, *predicted)]
+    axes.plot(ends, ends, color=_GREY, linewidth=0.8, linestyle=":")
+    axes.plot(true, predicted, "o", color=_BLUE, markersize=3, alpha=0.6)
+    axes.set_xlabel("true")
+    axes.set_ylabel("predicted")
+    axes = figure.add_subplot(1, 2, 2)
+    axes.axhline(0, color=_GREY, linewidth=0.8, linestyle=":")
+    left = [said - was for was, said in zip(true, predicted, strict=True)]
+    axes.plot(predicted, left, "o", color=_ORANGE, markersize=3, alpha=0.6)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("predicted less true")
+    return _svg(figure)
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -8,8 +8,10 @@ from typing import Any
 from dukou.lifecycle.report.plots import draw_lines
 
 
-def draw_stream(points: Sequence[Mapping[str, Any]]) -> str:
-    """Accuracy on labelled requests in the order of time, from `retrain.describe_stream`."""
+def draw_stream(points: Sequence[Mapping[str, Any]], metric: str = "accuracy") -> str:
+    """Accuracy on labelled requests in the order of time, or a regression's mean absolute error: points of
+    `retrain.describe_stream`.
+    """
     rows, edges = 0, []
     for point in points:
         rows += point["rows"]
@@ -20,7 +22,7 @@ def draw_stream(points: Sequence[Mapping[str, Any]]) -> str:
             "what was served": [point["served"] for point in points],
             "the first version, unchanged": [point["frozen"] for point in points],
         },
-        names=("labelled requests", "accuracy"),
+        names=("labelled requests", metric),
         marks=_changes(points, edges),
     )
 

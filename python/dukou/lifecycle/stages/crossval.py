@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-METRIC = "accuracy"
+# task → what a fold is scored by.
+METRICS = {"classification": "accuracy", "regression": "r2"}
 
 
 class CrossvalStage:
@@ -46,7 +47,9 @@ class CrossvalStage:
             return {"folds": []}
         table = load_table(line.folder("data") / TRAIN)
         truth = table.columns[target]
-        cut = list(iter_folds(truth, folds=evaluate.cross_validation, seed=evaluate.seed))
+        task = line.project.model.task
+        folds, seed = evaluate.cross_validation, evaluate.seed
+        cut = list(iter_folds(truth, folds=folds, seed=seed, task=task))
         # One training a CPU: each is a process of its own.
         with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
             jobs = [
@@ -63,10 +66,10 @@ class CrossvalStage:
         found = cross_validate(
             train,
             truth,
-            folds=evaluate.cross_validation,
-            seed=evaluate.seed,
-            metric=METRIC,
-            task=line.project.model.task,
+            folds=folds,
+            seed=seed,
+            metric=METRICS[task],
+            task=task,
         )
         return found.to_json()
 
@@ -85,7 +88,7 @@ def _predict_fold(
     line: Line, table: Table, number: int, learn: Array, judge: Array, into: Path
 ) -> Array:
     """What a training without these rows says of them."""
-    from dukou.evaluate.predict import predict_classes
+    from dukou.evaluate.predict import predict_classes, predict_numbers
 
     work = into / f"fold-{number}"
     work.mkdir()
@@ -103,4 +106,6 @@ def _predict_fold(
     )
     model = convert_trained(line, source, rows=work / TEST, into=work / "model")
     rows = table.take(judge).split_target(line.project.data.target)
+    if line.project.model.task == "regression":
+        return predict_numbers(model, rows.features)
     return predict_classes(model, rows.features).names()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dukou.base.errors import InputError
+from dukou.evaluate.checks import require_numbers
 from dukou.lifecycle.runner import digest_of
 from dukou.lifecycle.stage import Line
 
@@ -19,14 +20,17 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 TRAIN, TEST = "train.csv", "test.csv"
+# More numbers than this, some of them only once, are hardly classes.
+_MANY_CLASSES = 20
+_TARGET_BINS = 20
 
 
 class DataStage:
-    """Leaves `train.csv` and `test.csv`, stratified by class and seeded."""
+    """Leaves `train.csv` and `test.csv`, seeded; classes have the same share in both."""
 
     name = "data"
     needs = ()
-    revision = 1
+    revision = 2
     cached = True
 
     def depends(self, line: Line) -> Mapping[str, Any]:
@@ -34,14 +38,21 @@ class DataStage:
         data = line.project.data
         files = [f for f in (data.path, data.held_out) if f is not None]
         rules = data.model_dump(exclude={"path", "held_out", "reference"})
-        return {"files": [digest_of([line.project.path(file)]) for file in files], "rules": rules}
+        return {
+            "files": [digest_of([line.project.path(file)]) for file in files],
+            "rules": rules,
+            "task": line.project.model.task,
+        }
 
     def run(self, line: Line, into: Path) -> Mapping[str, Any]:
-        """Raises InputError `data.*` with the rows, where the data is not what it should be."""
+        """Raises InputError `data.*` with the rows, where the data is not what it should be, and
+        `evaluate.*-slice` for a slice that cannot be made of it.
+        """
         from dukou.evaluate.checks import DataRules, check_data
+        from dukou.evaluate.conditions import check_parts
         from dukou.evaluate.data import load_table
 
-        data = line.project.data
+        data, task = line.project.data, line.project.model.task
         path = line.project.path(data.path)
         table = load_table(path)
         table.split_target(data.target, drop=data.drop)
@@ -56,21 +67,27 @@ class DataStage:
         if data.held_out is not None:
             train, test = table, load_table(line.project.path(data.held_out))
         else:
-            learn, judge = split_rows(table, data.target, data.test_fraction, data.seed)
+            learn, judge = split_rows(table, data.target, data.test_fraction, data.seed, task)
             train, test = table.take(learn), table.take(judge)
-        report = check_data(train, test, target=data.target, rules=rules)
-        report.require()
-        for file, rows in ((TRAIN, train), (TEST, test)):
-            write_csv(rows, into / file, drop=data.drop)
-        return {
+        report = check_data(train, test, target=data.target, task=task, rules=rules)
+        # Here, and not when everything is trained: a slice that cannot be is a mistake in the project.
+        held_out = test.split_target(data.target, drop=data.drop)
+        check_parts(held_out, line.project.evaluate.slices, allow_empty=line.champion is not None)
+        facts = {
             "rows": train.rows + test.rows,
             "train_rows": train.rows,
             "test_rows": test.rows,
             "features": [n for n in table.columns if n != data.target and n not in data.drop],
             "counts": dict(report.classes),
+            "target": None if task == "classification" else describe_target(train, data.target),
             "findings": report.to_json()["findings"],
             "digest": table.digest,
         }
+        line.noted[self.name] = facts
+        report.require()
+        for file, rows in ((TRAIN, train), (TEST, test)):
+            write_csv(rows, into / file, drop=data.drop)
+        return facts
 
     def summary(self, facts: Mapping[str, Any]) -> str:
         """One line."""
@@ -82,17 +99,26 @@ class DataStage:
         )
 
 
-def split_rows(table: Table, target: str, fraction: float, seed: int) -> tuple[Array, Array]:
+def split_rows(
+    table: Table, target: str, fraction: float, seed: int, task: str = "classification"
+) -> tuple[Array, Array]:
     """Row numbers to learn from and to judge by, each class in the same share in both.
 
     Raises:
-        InputError: `data.quality`, where a class is too small to be in both.
+        InputError: `data.quality`, where a class is too small to be in both; `data.text-target`, where
+            a regression's target is not numbers.
     """
     import numpy as np
     from sklearn.model_selection import train_test_split
 
     from dukou.evaluate.labels import as_labels
 
+    if task != "classification":
+        require_numbers(table, target)
+        learn, judge = train_test_split(
+            np.arange(table.rows), test_size=fraction, random_state=seed
+        )
+        return np.sort(learn), np.sort(judge)
     labels = as_labels(table.columns[target])
     names, counts = np.unique(labels, return_counts=True)
     if counts.min() < 2:
@@ -100,6 +126,9 @@ def split_rows(table: Table, target: str, fraction: float, seed: int) -> tuple[A
         raise InputError(
             "data.quality",
             f"class `{rare}` has one row, and needs one to learn from and one to judge by",
+            hint='is a number to be predicted? `[model] task = "regression"`'
+            if table.columns[target].dtype.kind in "iuf" and len(names) > _MANY_CLASSES
+            else None,
         )
     try:
         learn, judge = train_test_split(
@@ -112,6 +141,15 @@ def split_rows(table: Table, target: str, fraction: float, seed: int) -> tuple[A
             f"`data.test_fraction` = {fraction:g}: {error}",
         ) from None
     return np.sort(learn), np.sort(judge)
+
+
+def describe_target(table: Table, target: str) -> dict[str, Any]:
+    """A histogram of the numbers to predict: `edges` (one more than `counts`), `counts`, `mean`."""
+    import numpy as np
+
+    values = table.columns[target].astype(np.float64)
+    counts, edges = np.histogram(values, bins=_TARGET_BINS)
+    return {"edges": edges.tolist(), "counts": counts.tolist(), "mean": float(values.mean())}
 
 
 def write_csv(table: Table, path: Path, *, drop: list[str] | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dukou.lifecycle.stage import Line
 from dukou.lifecycle.stages.convert import load_converted
-from dukou.lifecycle.stages.data import TEST
+from dukou.lifecycle.stages.data import TEST, TRAIN
 
 if TYPE_CHECKING:
     from dukou.evaluate.data import DataSet
@@ -21,20 +21,21 @@ class EvaluateStage:
 
     name = "evaluate"
     needs = ("data", "convert")
-    revision = 3
+    revision = 4
     cached = True
 
     def depends(self, line: Line) -> Mapping[str, Any]:
-        """The bootstrap's size and seed, and the version to compare with."""
+        """The bootstrap's size and seed, the slices, and the version to compare with."""
         evaluate = line.project.evaluate
         return {
             "bootstrap": evaluate.bootstrap,
             "seed": evaluate.seed,
+            "slices": evaluate.slices,
             "champion": line.champion and line.champion.digest,
         }
 
     def run(self, line: Line, into: Path) -> Mapping[str, Any]:  # noqa: ARG002 (facts are all it leaves)
-        """Raises InputError `data.mismatch`, where the rows do not fit the model."""
+        """Raises InputError `data.mismatch`, where the rows do not fit the model; `evaluate.*-slice`."""
         return judge_model(line, load_converted(line))
 
     def summary(self, facts: Mapping[str, Any]) -> str:
@@ -43,35 +44,46 @@ class EvaluateStage:
         said = ", ".join(
             f"{name} {metrics[name]['value']:.4f} [{metrics[name]['low']:.4f}, "
             f"{metrics[name]['high']:.4f}]"
-            for name in ("accuracy", "f1_macro")
+            for name in ("accuracy", "f1_macro", "r2", "mae")
             if name in metrics
         )
-        return f"{said} on {facts['rows']:,} held-out rows"
+        worse = [part["name"] for part in facts["slices"]["slices"] if part["worse"]]
+        where = f"; worse where {', '.join(f'`{name}`' for name in worse[:3])}" if worse else ""
+        return f"{said} on {facts['rows']:,} held-out rows{where}"
 
 
 def judge_model(
     line: Line, model: Model, *, predictions: Predictions | None = None
 ) -> dict[str, Any]:
-    """The facts of an evaluation on the held-out rows, of whichever form the model has by now.
+    """The evaluation of a model on the held-out rows, as JSON, with its `limitations`.
 
     Args:
         line: the run.
         model: what is judged.
-        predictions: its answers, where they are to be others than it gives now (the stage `improve`).
+        predictions: its answers, where they are to be others than it gives now; see
+            `dukou.evaluate.improve`.
+
+    Raises:
+        InputError: `data.mismatch`, where the rows do not fit the model; `evaluate.*-slice`.
     """
+    from dukou.evaluate.limitations import find_limitations
     from dukou.evaluate.tasks import evaluate_model
 
-    evaluate = line.project.evaluate
+    evaluate, held_out = line.project.evaluate, load_held_out(line)
     found = evaluate_model(
         model,
-        load_held_out(line),
+        held_out,
         task=line.project.model.task,
         champion=line.champion.model if line.champion else None,
         resamples=evaluate.bootstrap,
         seed=evaluate.seed,
+        slices=evaluate.slices,
+        # What labelled requests judge a retraining may have none of a part.
+        allow_empty=line.champion is not None,
         predictions=predictions,
     )
-    return found.to_json()
+    limits = find_limitations(found, load_learned(line), held_out)
+    return {**found.to_json(), "limitations": limits}
 
 
 def load_held_out(line: Line) -> DataSet:
@@ -79,3 +91,10 @@ def load_held_out(line: Line) -> DataSet:
     from dukou.evaluate.data import load_table
 
     return load_table(line.folder("data") / TEST).split_target(line.project.data.target)
+
+
+def load_learned(line: Line) -> DataSet:
+    """The rows that the training was given."""
+    from dukou.evaluate.data import load_table
+
+    return load_table(line.folder("data") / TRAIN).split_target(line.project.data.target)

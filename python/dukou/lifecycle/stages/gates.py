@@ -32,8 +32,10 @@ class GatesStage:
         if crossval["folds"]:
             evaluation = evaluation.replace(crossval=CrossValidation.from_json(dict(crossval)))
         results = check_gates(evaluation, line.project.evaluate.gates)
+        facts = {"gates": [result.to_json() for result in results]}
+        line.noted[self.name] = facts
         require_gates(results)
-        return {"gates": [result.to_json() for result in results]}
+        return facts
 
     def summary(self, facts: Mapping[str, Any]) -> str:
         """One line."""

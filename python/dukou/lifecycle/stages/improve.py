@@ -31,7 +31,7 @@ class ImproveStage:
 
     name = "improve"
     needs = ("data", "convert", "evaluate")
-    revision = 1
+    revision = 2
     cached = True
 
     def depends(self, line: Line) -> Mapping[str, Any]:

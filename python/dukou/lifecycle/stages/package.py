@@ -20,7 +20,7 @@ class PackageStage:
 
     name = "package"
     needs = ("data", "convert", "improve", "gates", "optimize")
-    revision = 2
+    revision = 3
     cached = False
 
     def depends(self, line: Line) -> Mapping[str, Any]:  # noqa: ARG002 (the contract's)
@@ -46,6 +46,7 @@ class PackageStage:
             signer=signer,
             evaluation=evaluation,
             profile=_profile(line, model),
+            limitations=line.facts("improve")["evaluation"]["limitations"],
         )
         return {
             "digest": packaged.digest,
@@ -66,15 +67,17 @@ class PackageStage:
 def _profile(line: Line, model: Model) -> dict[str, Any]:
     """What the training rows (or `data.reference`) looked like, and what the model says of the held-out ones."""
     from dukou.evaluate.data import load_table
-    from dukou.evaluate.predict import predict_classes
+    from dukou.evaluate.predict import predict_classes, predict_numbers
     from dukou.monitor.profile import make_profile
 
     target = line.project.data.target
     said = line.project.data.reference
     rows = line.project.path(said) if said else line.folder("data") / TRAIN
     learned = load_table(rows).split_target(target)
-    predicted = None
-    if line.project.model.task == "classification":
-        held_out = load_held_out(line).features
+    held_out = load_held_out(line).features
+    predicted: Any
+    if line.project.model.task == "regression":
+        predicted = predict_numbers(model, held_out)
+    else:
         predicted = predict_classes(model, held_out).names().tolist()
     return make_profile(model.signature, dict(learned.features), predicted)

@@ -26,7 +26,7 @@ LEAST_EFFECT = 0.05
 STATED_EFFECT = 0.25
 _LARGEST_LEVEL = 0.05
 _SHOWN = 10
-PREDICTED = "(predicted class)"
+PREDICTED, PREDICTED_NUMBER = "(predicted class)", "(predicted number)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Promise:
 def find_drift(
     profile: Mapping[str, Any],
     inputs: Mapping[str, Array],
-    predicted: Sequence[str] | None,
+    predicted: Sequence[str] | Array | None,
     *,
     level: float,
     test: str = "chi-square",
@@ -60,7 +60,8 @@ def find_drift(
     Args:
         profile: of the version that answered.
         inputs: the requests' tensors by input name, rows on the first axis.
-        predicted: the class that each row was given; None for a model without classes.
+        predicted: the class that each row was given, or the number, as an array; None for a model that
+            gives neither.
         level: the chance of a false alarm that is allowed.
         test: the name of a registered drift test.
 
@@ -110,7 +111,9 @@ def find_drift(
 
 
 def _histograms(
-    profile: Mapping[str, Any], inputs: Mapping[str, Array], predicted: Sequence[str] | None
+    profile: Mapping[str, Any],
+    inputs: Mapping[str, Array],
+    predicted: Sequence[str] | Array | None,
 ) -> list[tuple[str, list[int], list[int]]]:
     import numpy as np
 
@@ -133,6 +136,12 @@ def _histograms(
             found.append((feature["name"], list(feature["counts"]), window))
     if predicted is not None and profile.get("predicted"):
         known = profile["predicted"]
+        numbers = isinstance(predicted, np.ndarray)
+        if numbers != ("edges" in known):
+            return found
+        if isinstance(predicted, np.ndarray):
+            window = count_numbers(predicted, known["edges"])
+            return [*found, (PREDICTED_NUMBER, list(known["counts"]), window)]
         window = count_texts(list(predicted), known["values"])
         found.append((PREDICTED, list(known["counts"]), window))
     return found
