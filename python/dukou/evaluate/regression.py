@@ -19,7 +19,7 @@ SHOWN_ANSWERS = 500
 def judge_numbers(
     predicted: Array, truth: Array, *, resamples: int, seed: int, confidence: float
 ) -> dict[str, Interval]:
-    """Metrics of a regressor's answers.
+    """Metrics of a regressor's answers; without `r2` where the truth is one number in every row.
 
     Args:
         predicted: `(rows,)`.
@@ -50,12 +50,13 @@ def judge_numbers(
         "rmse": root_mean_squared_error(true, predicted),
         "mae": mean_absolute_error(true, predicted),
     }
-    return {
+    found = {
         name: interval_of_resamples(
             float(points[name]), np.concatenate(resampled[name]), confidence=confidence
         )
         for name in METRICS
     }
+    return {name: value for name, value in found.items() if value.method != "undefined"}
 
 
 def sample_answers(
