@@ -105,7 +105,7 @@ class Stream:
         return right / rows
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_what_is_served_keeps_up_with_a_stream_that_turns(tmp_path: Path) -> None:
     with serving.house() as house:
         folder = tmp_path / "digits"
@@ -115,7 +115,7 @@ def test_what_is_served_keeps_up_with_a_stream_that_turns(tmp_path: Path) -> Non
         train = (folder / "train.py").read_text(encoding="utf-8")
         train = train.replace("(512, 256)", "(64,)").replace("max_iter=60", "max_iter=40")
         (folder / "train.py").write_text(train, encoding="utf-8")
-        shipped = house.dukou("ship", folder)
+        shipped = house.dukou("ship", folder, timeout_s=150)
         assert shipped.returncode == 0, shipped.stderr
         log_file = (tmp_path / "watcher.log").open("w")
         watcher = subprocess.Popen(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dukou.cli.status import _show_arms
+from dukou.cli.status import _show_arms, _show_monitor
 
 
 def _arm(
@@ -42,3 +42,12 @@ def test_tables_are_added_and_silent_direct_arms_left_out() -> None:
     ]
     assert rows[0].split()[4:] == ["75", "µs", "99.5", "µs", "2.0"]
     assert refused == "refused before a version was chosen: 4 wire.unknown-path"
+
+
+def test_captures_that_were_lost_or_are_damaged_are_told() -> None:
+    found = {"lost": {"requests": 12}, "damaged": {"parts": 1, "last": "/h/monitor/m/1.damaged"}}
+    assert _show_monitor("m", found) == [
+        "captures of m: 12 requests could not be written and are lost",
+        "captures of m: 1 files could not be read and are set aside, the last `/h/monitor/m/1.damaged`",
+    ]
+    assert _show_monitor("m", {"damaged": {"parts": 0, "last": ""}}) == []

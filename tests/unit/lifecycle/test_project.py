@@ -8,7 +8,9 @@ import pytest
 
 from dukou.base.errors import InputError
 from dukou.lifecycle.create import create_project
+from dukou.lifecycle.deployment import put_deployment
 from dukou.lifecycle.project import fill_command, load_project
+from dukou.registry.registry import Registry
 
 
 @pytest.fixture
@@ -21,6 +23,19 @@ def test_a_new_project_is_valid_and_named_after_its_folder(project: Path) -> Non
     read = load_project(project.parent)
     assert read.model.name == "numbers"
     assert read.path(read.data.path).read_text().count("\n") == 1798
+
+
+def test_nothing_is_kept_of_what_callers_send_unless_asked_for(project: Path) -> None:
+    with Registry.open(project.parent / "home") as registry:
+        registry.register_version("numbers", f"sha256:{1:064x}")
+        put_deployment(registry, load_project(project))
+        assert registry.deployment("numbers") is None
+        with project.open("a", encoding="utf-8") as file:
+            file.write("\n[monitor]\ncapture = true\n")
+        put_deployment(registry, load_project(project))
+        kept = registry.deployment("numbers")
+        assert kept is not None
+        assert kept.document["models"][0]["capture"] is not None
 
 
 def test_a_folders_name_becomes_the_models_where_no_letter_is_lost(tmp_path: Path) -> None:
