@@ -105,7 +105,7 @@ class Stream:
         return right / rows
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_what_is_served_keeps_up_with_a_stream_that_turns(tmp_path: Path) -> None:
     with serving.house() as house:
         folder = tmp_path / "digits"
@@ -160,7 +160,7 @@ def test_what_is_served_keeps_up_with_a_stream_that_turns(tmp_path: Path) -> Non
 
 def _settle(house: House, stream: Stream, angle: float) -> None:
     """Goes on asking until no retraining is due and no rollout runs: the stream turns slowly."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 150
     while time.monotonic() < deadline:
         with Registry.open(house.home) as registry:
             alarms = [w for w in registry.windows.list("digits", "drift") if w.alarm]
