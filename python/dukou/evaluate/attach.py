@@ -5,51 +5,13 @@ The graph takes and gives what it did, under the same names: whoever serves it n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from dukou.evaluate.outlets import Outlets
 from dukou.evaluate.scaling import Scaling
 
 if TYPE_CHECKING:
     import onnx
-
-# Before it, `Less` did not know numbers of every precision.
-OLDEST_OPSET = 9
-
-
-@dataclass(frozen=True, slots=True)
-class Outlets:
-    """Where a classifier's graph says what it says.
-
-    Attributes:
-        numbers: the output with a number a class, or one for two.
-        form: what the numbers are; `scores` are larger for likelier classes and nothing else.
-        label: the output that says the class; empty where none does.
-        labels: the classes, as text, in the order of the numbers.
-        columns: how many numbers a row has.
-        number_rank: of the numbers: 1 where they are `(rows,)`.
-        label_rank: of the label, likewise; 0 where there is none.
-    """
-
-    numbers: str
-    form: Literal["probabilities", "logits", "scores"]
-    label: str
-    labels: tuple[str, ...]
-    columns: int
-    number_rank: int = 2
-    label_rank: int = 0
-
-
-def find_obstacle(proto: onnx.ModelProto, outlets: Outlets) -> str:
-    """Why nothing can be put behind the graph's own nodes, as a sentence's end; empty where it can."""
-    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
-    if opset < OLDEST_OPSET:
-        return f"its operators are of opset {opset}, and {OLDEST_OPSET} is needed"
-    made = {name for node in proto.graph.node for name in node.output}
-    for name in (outlets.numbers, outlets.label):
-        if name and name not in made:
-            return f"no node of the graph makes its output `{name}`"
-    return ""
 
 
 def attach_scaling(proto: onnx.ModelProto, outlets: Outlets, scaling: Scaling) -> None:

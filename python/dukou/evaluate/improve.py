@@ -24,12 +24,18 @@ Sources: Guo et al., *On Calibration of Modern Neural Networks* (ICML 2017); Che
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from dukou.base.errors import InputError
-from dukou.evaluate.attach import Outlets, find_obstacle
 from dukou.evaluate.compare import compare_classes
 from dukou.evaluate.intervals import Interval, interval_of_resamples, iter_resampled_weights
+from dukou.evaluate.outlets import (
+    Obstacle,
+    Outlets,
+    find_outlets,
+    why_no_threshold,
+    why_not_scale,
+)
 from dukou.evaluate.proof import decision_p_value, row_losses, scaling_p_value
 from dukou.evaluate.scaling import Form, Scaling, fit_scaling
 from dukou.evaluate.threshold import Objective, count_cells, fit_threshold
@@ -44,12 +50,6 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 FOLDS = 5
-# With fewer held-out rows nothing that is learnt from them can be proved on them.
-FEWEST_ROWS = 50
-# Of each class, for a line between the two.
-FEWEST_OF_A_CLASS = 10
-_CANNOT, _TOO_FEW = "improve.cannot-apply", "improve.too-few-rows"
-
 Kind = Literal["probabilities", "threshold"]
 
 
@@ -175,13 +175,13 @@ def improve_model(
     outputs = run_model(model, data.features)
     said = read_classes(model, outputs)
     true = index_truth(said, data.target)
-    outlets = _find_outlets(model, outputs, said)
+    outlets = find_outlets(model, outputs, said)
     left: list[str] = []
-    scale = _can(calibrate, _why_not_scale(model, outlets, len(true)), "improve.calibrate", left)
+    scale = _can(calibrate, why_not_scale(model, outlets, len(true)), "improve.calibrate", left)
     line = objective is not None
     if objective is not None:
         objective.require_labels(said.labels)
-        _can(True, _why_no_threshold(model, outlets, true), "improve.objective", left)
+        _can(True, why_no_threshold(model, outlets, true), "improve.objective", left)
     else:
         left.append("No objective is set: the line between classes is not moved.")
     if outlets is None or not (scale or line):
@@ -351,41 +351,7 @@ class _Trial:
         return candidate, new, final if kept else None
 
 
-def _find_outlets(model: Model, outputs: dict[str, Array], said: Predictions) -> Outlets | None:
-    """Where the numbers and the label are; none where the model gives no numbers for its classes."""
-    from dukou.evaluate.predict import find_label_output, find_number_output
-
-    label, numbers = find_label_output(model, outputs), find_number_output(model, outputs)
-    if numbers is None or said.scores is None:
-        return None
-    array = outputs[numbers.name]
-    flat = array.reshape(len(array), -1)
-    form: Literal["probabilities", "logits", "scores"] = "scores"
-    if said.probabilities is not None:
-        # What `read_classes` took as it is; of anything else it made probabilities.
-        single = flat.shape[1] == 1
-        inside = bool((flat >= 0).all() and (flat <= 1).all())
-        taken = inside if single else said.scores is said.probabilities
-        form = "probabilities" if taken else "logits"
-    return Outlets(
-        numbers.name,
-        form,
-        label.name if label else "",
-        said.labels,
-        flat.shape[1],
-        array.ndim,
-        outputs[label.name].ndim if label else 0,
-    )
-
-
-class _Obstacle(NamedTuple):
-    """Why something cannot be tried: the error's code, where it was asked for by name, and why."""
-
-    code: str
-    why: str
-
-
-def _can(wanted: bool | None, obstacle: _Obstacle | None, key: str, left: list[str]) -> bool:
+def _can(wanted: bool | None, obstacle: Obstacle | None, key: str, left: list[str]) -> bool:
     """Whether something is tried; what was asked for by name and cannot be is an error."""
     if wanted is False:
         left.append(f"`{key}` is off: probabilities stay as they are.")
@@ -396,59 +362,6 @@ def _can(wanted: bool | None, obstacle: _Obstacle | None, key: str, left: list[s
         raise InputError(obstacle.code, f"`{key}` asks for what cannot be: {obstacle.why}")
     left.append(f"Probabilities stay as they are: {obstacle.why}.")
     return False
-
-
-def _why_not_scale(model: Model, outlets: Outlets | None, rows: int) -> _Obstacle | None:
-    if outlets is None:
-        return _Obstacle(_CANNOT, "no output of the model has a number a class")
-    if outlets.form == "scores":
-        return _Obstacle(
-            _CANNOT, f"output `{outlets.numbers}` holds scores, which are no probabilities"
-        )
-    return _few(rows) or _find_obstacle(model, outlets)
-
-
-def _why_no_threshold(model: Model, outlets: Outlets | None, true: Array) -> _Obstacle | None:
-    if outlets is None:
-        return _Obstacle(
-            _CANNOT, "no output of the model has a number a class, so that there is no line to move"
-        )
-    if len(outlets.labels) != 2:
-        return _Obstacle(
-            _CANNOT,
-            f"a threshold is a line between two classes, and the model has {len(outlets.labels)}",
-        )
-    if not outlets.label:
-        return _Obstacle(
-            _CANNOT,
-            f"no output says the class, only `{outlets.numbers}`: where the line is drawn is the "
-            "caller's to decide",
-        )
-    counts = [int((true == k).sum()) for k in (0, 1)]
-    if min(counts) < FEWEST_OF_A_CLASS:
-        rare = outlets.labels[counts.index(min(counts))]
-        return _Obstacle(
-            _TOO_FEW,
-            f"class `{rare}` has {min(counts)} held-out rows, and a line between two classes needs "
-            f"{FEWEST_OF_A_CLASS} of each",
-        )
-    return _few(len(true)) or _find_obstacle(model, outlets)
-
-
-def _few(rows: int) -> _Obstacle | None:
-    if rows >= FEWEST_ROWS:
-        return None
-    return _Obstacle(
-        _TOO_FEW,
-        f"there are {rows} held-out rows, and {FEWEST_ROWS} are needed to learn from and to prove it",
-    )
-
-
-def _find_obstacle(model: Model, outlets: Outlets) -> _Obstacle | None:
-    import onnx
-
-    why = find_obstacle(onnx.load(str(model.graph), load_external_data=False), outlets)
-    return _Obstacle(_CANNOT, why) if why else None
 
 
 def _cut_folds(true: Array, seed: int) -> list[tuple[Array, Array]]:

@@ -11,7 +11,8 @@ import pytest
 from onnx import TensorProto, helper
 from tests.graphs import make_model
 
-from dukou.evaluate.attach import Outlets, attach_scaling, attach_threshold, find_obstacle
+from dukou.evaluate.attach import attach_scaling, attach_threshold
+from dukou.evaluate.outlets import Outlets, find_obstacle
 from dukou.evaluate.scaling import Scaling
 
 FLOATS = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
