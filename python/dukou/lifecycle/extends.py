@@ -202,6 +202,7 @@ _DEMANDS: dict[str, Callable[[Any, Any], str]] = {
     "evaluate.gates": _gates_hold,
     "improve.accuracy_budget": _at_most,
     "improve.alpha": _at_most,
+    "improve.seed": _the_same,
     "optimize.accuracy_budget": _at_most,
     "deploy.strategy": _same_strategy,
     "deploy.canary.steps": _every_step,
