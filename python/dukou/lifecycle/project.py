@@ -337,11 +337,18 @@ def load_project(folder: Path | str = ".") -> Project:
     Raises:
         InputError: `project.not-found` where there is none, `project.invalid` where it does not say
             what it must, or names files that are not there; `evaluate.unknown-metric` for a gate on a
-            metric that the task does not have.
+            metric that the task does not have, `improve.cannot-apply` for an improvement likewise.
     """
     path = _find_file(folder)
     project = read_project(path)
     check_gate_metrics(project.evaluate.gates, project.model.task)
+    asked = project.improve
+    if project.model.task != "classification" and (asked.calibrate or asked.objective):
+        raise InputError(
+            "improve.cannot-apply",
+            f"`{path}`: `[improve]` asks for a classifier's probabilities or threshold, "
+            f"`model.task` is `{project.model.task}`",
+        )
     data = project.data
     named = {
         "data.path": data.path,

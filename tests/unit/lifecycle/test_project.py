@@ -96,6 +96,20 @@ def test_what_is_wrong_is_named(
     assert hint in caught.value.hint
 
 
+@pytest.mark.parametrize("asked", ["calibrate = true", 'objective = "accuracy"'])
+def test_a_number_has_no_probabilities_to_improve(project: Path, asked: str) -> None:
+    text = project.read_text(encoding="utf-8").replace(
+        'task = "classification"', 'task = "regression"'
+    )
+    text = text.replace('gates = ["accuracy >= 0.95", "f1_macro >= 0.95"]', "gates = []")
+    project.write_text(text, encoding="utf-8")
+    assert load_project(project).improve.parse_objective() is None
+    project.write_text(text + f"\n[improve]\n{asked}\n", encoding="utf-8")
+    with pytest.raises(InputError, match="`model.task` is `regression`") as caught:
+        load_project(project)
+    assert caught.value.code == "improve.cannot-apply"
+
+
 def test_a_file_that_is_not_utf8(project: Path) -> None:
     project.write_bytes("# 数字\n".encode("gbk"))
     with pytest.raises(InputError, match="is not UTF-8"):

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dukou.base.errors import InputError
 from dukou.lifecycle.keep import load_model, save_model
 from dukou.lifecycle.stage import Line
 from dukou.lifecycle.stages.convert import load_converted
@@ -43,14 +42,9 @@ class ImproveStage:
         from dukou.evaluate.improve import improve_model
 
         wanted, evaluate = line.project.improve, line.project.evaluate
-        task, objective = str(line.project.model.task), wanted.parse_objective()
+        task = line.project.model.task
         evaluation: Mapping[str, Any] = line.facts("evaluate")
         if task != "classification":
-            if wanted.calibrate or objective is not None:
-                raise InputError(
-                    "improve.cannot-apply",
-                    f"`[improve]` asks for a classifier's probabilities or threshold, the task is {task}",
-                )
             reason = f"A {task} has neither probabilities nor a line between classes."
             return {
                 "rows": 0,
@@ -66,7 +60,7 @@ class ImproveStage:
             model,
             held_out,
             calibrate=wanted.calibrate,
-            objective=objective,
+            objective=wanted.parse_objective(),
             accuracy_budget=wanted.accuracy_budget,
             alpha=wanted.alpha,
             resamples=evaluate.bootstrap,
