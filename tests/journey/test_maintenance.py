@@ -10,7 +10,7 @@ import pytest
 
 from dukou.base.errors import StateError, TrustError
 from dukou.cli.main import main
-from dukou.lifecycle.drill import drill_backup
+from dukou.lifecycle.backup import drill_backup
 from dukou.lifecycle.maintain import CHORES, list_chores, run_chore, run_due
 from dukou.lifecycle.project import load_project
 from dukou.package.disk import hold_lock
@@ -60,7 +60,7 @@ def place(tmp_path: Path):
 def test_what_is_due_is_done_written_down_and_not_due_any_more(place: House, project: Path) -> None:
     listed = json.loads(place.dukou("maintain", project, "--json").stdout)["chores"]
     assert {c["name"] for c in listed} == set(CHORES)
-    assert {c["name"] for c in listed if c["is_due"]} == set(CHORES) - {"retrain"}
+    assert {c["name"] for c in listed if c["is_due"]} == set(CHORES) - {"retrain", "backup"}
     done = place.dukou("maintain", project, "--due")
     assert done.returncode == 0, done.stderr
     assert "backup-drill: done" in done.stdout
@@ -71,9 +71,11 @@ def test_what_is_due_is_done_written_down_and_not_due_any_more(place: House, pro
     assert "not asked for" in shown
     with Registry.open(place.home) as registry:
         actions = [event.action for event in registry.audit_events()]
-        assert {f"chore.{name}" for name in CHORES if name != "retrain"} <= set(actions)
+        assert {f"chore.{name}" for name in CHORES if name not in ("retrain", "backup")} <= set(
+            actions
+        )
         (drill,) = registry.chores.list("chain", "backup-drill")
-        assert drill.document["champions"] == {"chain:1": 1}
+        assert drill.document["versions"] == {"chain:1": 1}
         registry.verify_audit()
     # The key is a new one, and what the old one signed is served all the same.
     with place.serving("chain") as server:
@@ -135,9 +137,9 @@ def test_a_key_that_is_kept_elsewhere_is_not_rotated(tmp_path: Path, monkeypatch
 
 
 def test_what_is_no_chore_and_no_interval_is_refused(place: House, project: Path) -> None:
-    done = place.dukou("maintain", project, "--run", "backup")
+    done = place.dukou("maintain", project, "--run", "back-up")
     assert done.returncode == 2
-    assert "`backup` is not a chore" in done.stderr
+    assert "`back-up` is not a chore" in done.stderr
     text = PROJECT.replace('"90d"', '"sometimes"')
     (project / "dukou.toml").write_text(text, encoding="utf-8")
     done = place.dukou("maintain", project)

@@ -8,6 +8,7 @@ use arc_swap::ArcSwapOption;
 
 use crate::{
     access_log::AccessLog, drain::Drain, record::Recorder, serving::Serving, state::State, tap::Tap,
+    told::Gauges,
 };
 
 /// The process, as its rooms see it.
@@ -22,6 +23,8 @@ pub struct Engine {
     pub recorder: Recorder,
     /// Answered requests that wait for the monitor.
     pub tap: Tap,
+    /// Numbers that control tells, for `/metrics`.
+    pub gauges: Gauges,
     /// Whether the process is ending.
     pub drain: Drain,
     /// Worker threads that answer requests.
@@ -43,6 +46,7 @@ impl Engine {
             state,
             access_log,
             tap: Tap::default(),
+            gauges: Gauges::default(),
             drain: Drain::default(),
             threads,
             state_dir,

@@ -51,3 +51,4 @@ pub mod swap;
 pub mod table;
 pub mod table_file;
 pub mod tap;
+pub mod told;

@@ -28,13 +28,16 @@ use tokio::{net::UnixListener, sync::Semaphore};
 use crate::{
     engine::Engine,
     events::{self, Level},
-    state_document,
+    metrics, state_document,
     swap::{Refused, Swap},
     tap::to_stream,
+    told,
 };
 
 /// Bytes of the largest table: a thousand models take about two megabytes.
 const BODY_BYTES: usize = 64 << 20;
+/// Bytes of the largest list of gauges.
+const GAUGE_BYTES: usize = 64 << 10;
 /// Connections at once; control uses one or two.
 const CONNECTIONS: usize = 32;
 /// Bytes of tensors that one answer of the tap holds at most.
@@ -145,13 +148,15 @@ async fn answer(request: Request<Incoming>, swap: Arc<Swap>) -> Response<Full<By
             json_response(StatusCode::OK, &models)
         }
         (&Method::GET, "/tap") => tap(&engine, request.uri().query()),
+        (&Method::PUT, "/gauges") => put_gauges(request.into_body(), &engine).await,
         (&Method::POST, "/drain") => {
             engine.drain.begin();
             json_response(StatusCode::ACCEPTED, &json!({ "draining": true }))
         }
-        (method, path @ ("/table" | "/state" | "/models" | "/tap" | "/drain")) => {
+        (method, path @ ("/table" | "/state" | "/models" | "/tap" | "/gauges" | "/drain")) => {
             let allowed = match path {
                 "/table" => "GET, PUT",
+                "/gauges" => "PUT",
                 "/drain" => "POST",
                 _ => "GET",
             };
@@ -163,7 +168,8 @@ async fn answer(request: Request<Incoming>, swap: Arc<Swap>) -> Response<Full<By
         (_, path) => failed(&Failure::new(
             ErrorCode::WireUnknownPath,
             format!(
-                "the local API has no `{path}`: it has /table, /state, /models, /tap and /drain"
+                "the local API has no `{path}`: it has /table, /state, /models, /tap, /gauges and \
+                 /drain"
             ),
         )),
     }
@@ -196,17 +202,40 @@ fn tap(engine: &Engine, query: Option<&str>) -> Response<Full<Bytes>> {
     }
 }
 
-async fn put_table(body: Incoming, swap: Arc<Swap>) -> Response<Full<Bytes>> {
-    let body = match Limited::new(body, BODY_BYTES).collect().await {
-        Ok(body) => body.to_bytes(),
+/// Replaces the numbers that are shown for others.
+async fn put_gauges(body: Incoming, engine: &Engine) -> Response<Full<Bytes>> {
+    let told = read_body(body, GAUGE_BYTES).await.and_then(|body| {
+        let page = metrics::render_own(engine);
+        told::parse(&body, |name| page.contains(&format!("# TYPE {name} ")))
+    });
+    match told {
+        Ok(gauges) => {
+            let count = gauges.len();
+            engine.gauges.store(Arc::new(gauges));
+            json_response(StatusCode::OK, &json!({ "gauges": count }))
+        }
+        Err(failure) => failed(&failure),
+    }
+}
+
+async fn read_body(body: Incoming, most: usize) -> Result<Bytes, Failure> {
+    match Limited::new(body, most).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
-            let message = format!("the table is larger than {BODY_BYTES} bytes");
-            return failed(&Failure::new(ErrorCode::RequestBodyTooLarge, message));
+            let message = format!("the document is larger than {most} bytes");
+            Err(Failure::new(ErrorCode::RequestBodyTooLarge, message))
         }
         Err(error) => {
             let message = format!("the body could not be read: {error}");
-            return failed(&Failure::new(ErrorCode::WireInvalidRequest, message));
+            Err(Failure::new(ErrorCode::WireInvalidRequest, message))
         }
+    }
+}
+
+async fn put_table(body: Incoming, swap: Arc<Swap>) -> Response<Full<Bytes>> {
+    let body = match read_body(body, BODY_BYTES).await {
+        Ok(body) => body,
+        Err(failure) => return failed(&failure),
     };
     let exchange = move || swap.put_text(&body);
     match tokio::task::spawn_blocking(exchange).await {

@@ -24,8 +24,17 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// A model and a version, whatever the arm and revision.
 type ByVersion = BTreeMap<(String, String), Totals>;
 
-/// Every metric as text.
+/// Every metric as text: ours, and what control told.
 pub fn render(engine: &Engine) -> String {
+    let mut page = Page(render_own(engine));
+    for told in engine.gauges.load().iter() {
+        page.gauge(&told.name, &told.help, told.value);
+    }
+    page.0
+}
+
+/// The metrics that the engine has itself.
+pub fn render_own(engine: &Engine) -> String {
     let state = &engine.state;
     let mut by_version = ByVersion::new();
     let mut shadows = ByVersion::new();

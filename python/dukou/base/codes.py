@@ -186,6 +186,34 @@ CODES: dict[str, tuple[str, str]] = {
         "state",
         "Rotate it where it is kept, and put the new public half into the trust folder.",
     ),
+    "backup.unknown": (
+        "input",
+        "`dukou backup list --to FOLDER` shows what is there.",
+    ),
+    "backup.not-empty": (
+        "state",
+        "Name another folder with `--into`, or say `--replace`: what is there is moved aside and kept.",
+    ),
+    "backup.busy": (
+        "state",
+        "Wait until it has ended, or end the server, and try again.",
+    ),
+    "backup.damaged": (
+        "trust",
+        "Put back another snapshot (`dukou backup list`), and take a new one: it keeps whole what is damaged.",
+    ),
+    "backup.sealed": (
+        "trust",
+        "Configure the key that it was taken with: `DUKOU_ENCRYPTION_KEY`.",
+    ),
+    "backup.does-not-hold": (
+        "state",
+        "Take a new one with `dukou backup` and verify it; look at the installation with `dukou doctor`.",
+    ),
+    "backup.own-database": (
+        "state",
+        "Back the database up with its own tools.",
+    ),
     "maintain.unknown": (
         "input",
         "`dukou maintain` lists them.",

@@ -73,6 +73,13 @@ SETTINGS: dict[str, Setting] = {
             "SQLAlchemy URL of the registry; a SQLite file in the home folder where absent.",
         ),
         Setting(
+            "backup",
+            "--to",
+            "DUKOU_BACKUP",
+            None,
+            "Folder that backups are kept in; where the last one was put where absent.",
+        ),
+        Setting(
             "engine",
             "--engine",
             "DUKOU_ENGINE",

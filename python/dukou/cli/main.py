@@ -53,6 +53,8 @@ GROUPS: dict[str, dict[str, Command]] = {
         "encryption": Command(
             "dukou.cli.encryption", "a key for what lies here, and what it seals"
         ),
+        "backup": Command("dukou.cli.backup", "keep this installation, and prove that it holds"),
+        "restore": Command("dukou.cli.restore", "put a backup back"),
         "maintain": Command("dukou.cli.maintain", "what is due again and again, and doing it"),
         "retrain": Command(
             "dukou.cli.retrain", "train again on what came since, through the gates"

@@ -19,13 +19,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Asks every server and shows what it says."""
     servers = [_look_at(folder, document) for folder, document in _running()]
+    backup = _look_at_backups()
     if arguments.json:
-        print(json.dumps({"servers": servers}, indent=1))
+        print(json.dumps({"servers": servers, "backup": backup}, indent=1))
         return 0
-    if not servers:
+    if servers:
+        print("\n\n".join(_show(server) for server in servers))
+    else:
         print("no dukou server runs here; `dukou serve MODEL` starts one")
-        return 0
-    print("\n\n".join(_show(server) for server in servers))
+    if backup is not None:
+        print(_show_backup(backup))
     return 0
 
 
@@ -54,6 +57,31 @@ def _look_at(folder: Any, document: dict[str, Any]) -> dict[str, Any]:
     except DukouError as error:
         server["problem"] = str(error)
     return server
+
+
+def _look_at_backups() -> dict[str, Any] | None:
+    """Where backups are, and how many seconds ago one was taken and proved; None where none ever was."""
+    from dukou.base.settings import dukou_home_path
+    from dukou.serve.backup_age import backup_times, read_backup_facts
+
+    home = dukou_home_path()
+    facts = read_backup_facts(home)
+    if facts is None:
+        return None
+    times = backup_times(home)
+    ages = {f"{name}_age_s": time.time() - when for name, when in times.items()}
+    return {"folder": facts.get("folder"), "taken_age_s": None, "verified_age_s": None, **ages}
+
+
+def _show_backup(backup: dict[str, Any]) -> str:
+    from dukou.cli.show import show_age
+
+    said = []
+    for name, never in (("taken", "never taken"), ("verified", "never verified")):
+        age = backup[f"{name}_age_s"]
+        said.append(never if age is None else f"{name} {show_age(age)} ago")
+    hint = "" if backup["verified_age_s"] is not None else "; `dukou backup verify` proves it"
+    return f"\nbackup  {', '.join(said)}, in {backup['folder']}{hint}"
 
 
 def _show(server: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from dukou.base.errors import DukouError
 from dukou.control.desired import DesiredState
+from dukou.control.gauges import GaugeTeller
 from dukou.control.loop import ControlLoop, Counter
 from dukou.control.rollouts import RolloutKeeper
 from dukou.control.watching import Watching
@@ -65,6 +66,7 @@ def main(words: Sequence[str]) -> int:
                 on_trouble=tell_trouble,
             )
             watching = Watching(folder.path)
+            gauges = GaugeTeller(Path(_read(folder)["home"]), LocalApi(folder.socket))
             # What was imported stays for good: the collector need not walk it again.
             gc.freeze()
             while True:
@@ -72,6 +74,7 @@ def main(words: Sequence[str]) -> int:
                 if voice.applied:
                     keeper.step()
                     watching.keep(loop.served)
+                    gauges.step()
                     voice.show_rollouts(keeper.describe())
                     voice.show_placement()
                 pause = _POLL_S if voice.applied else _POLL_UNTIL_FIRST_S

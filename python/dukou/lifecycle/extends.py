@@ -223,7 +223,14 @@ _DEMANDS: dict[str, Callable[[Any, Any], str]] = {
     "monitor.keep": _no_longer,
     **{
         f"maintain.{name}": _no_longer
-        for name in ("retrain", "backup_drill", "rotate_keys", "retention", "audit_dependencies")
+        for name in (
+            "retrain",
+            "backup",
+            "backup_drill",
+            "rotate_keys",
+            "retention",
+            "audit_dependencies",
+        )
     },
 }
 # What both say together; where nothing stands here, the project's word stands.

@@ -31,9 +31,13 @@ _LOCK = ".maintain.lock"
 # chore → where it lives, and what it is for. Each raises a DukouError where it finds something wrong.
 CHORES: dict[str, tuple[str, str]] = {
     "retrain": ("dukou.lifecycle.chores:retrain_again", "train again, through every gate"),
+    "backup": (
+        "dukou.lifecycle.backup:keep_backup",
+        "take a snapshot of this installation into `[backup] to`",
+    ),
     "backup-drill": (
-        "dukou.lifecycle.drill:drill_backup",
-        "copy registry and store, open the copy, prove what is in it",
+        "dukou.lifecycle.backup:drill_backup",
+        "restore a backup into a scratch folder, prove what is in it",
     ),
     "rotate-keys": (
         "dukou.lifecycle.chores:rotate_keys",

@@ -189,6 +189,7 @@ class MaintainSection(_Section):
     """`[maintain]`: how often what is to be done again; a chore without an interval is never due."""
 
     retrain: str | None = None
+    backup: str | None = None
     backup_drill: str | None = None
     rotate_keys: str | None = None
     retention: str | None = None
@@ -207,6 +208,13 @@ class MaintainSection(_Section):
     def intervals(self) -> dict[str, str | None]:
         """Chore, as `dukou maintain` calls it → its interval."""
         return {name.replace("_", "-"): text for name, text in self.model_dump().items()}
+
+
+class BackupSection(_Section):
+    """`[backup]`: where snapshots of the installation are kept, and how many."""
+
+    to: str | None = None
+    keep: Annotated[int, Field(ge=1)] = 14
 
 
 class CanarySection(_Section):
@@ -324,7 +332,14 @@ class Project(_Section):
     monitor: MonitorSection = MonitorSection()
     retrain: RetrainSection = RetrainSection()
     maintain: MaintainSection = MaintainSection()
+    backup: BackupSection = BackupSection()
     folder: Annotated[Path, Field(exclude=True)] = Path()
+
+    @model_validator(mode="after")
+    def _backups_have_a_place(self) -> Project:
+        if self.maintain.backup is not None and self.backup.to is None:
+            raise ValueError("`maintain.backup` asks for backups, and `backup.to` names no folder")
+        return self
 
     def path(self, relative: str) -> Path:
         """A path of the project file, made absolute."""

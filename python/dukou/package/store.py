@@ -142,6 +142,15 @@ class Store:
                 self._collect(wait=False)
             raise
 
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        """While it lasts, nobody takes a blob away: for whoever copies the store."""
+        if not self.path.is_dir():
+            yield
+            return
+        with hold_lock(self._publish_lock, shared=True, wait=True):
+            yield
+
     def collect(self, keep: Iterable[str] = ()) -> int:
         """Takes away every blob that nothing in `index.json` leads to; returns the bytes freed.
 

@@ -60,6 +60,14 @@ class LocalApi:
             self._object(status, answer)
         return answer
 
+    def put_gauges(self, gauges: list[dict[str, Any]]) -> None:
+        """Has the engine show these at `/metrics`, in place of those before.
+
+        Args:
+            gauges: `name`, `help` and `value` each.
+        """
+        self._ask("PUT", "/gauges", {"gauges": gauges})
+
     def drain(self) -> None:
         """Has the engine answer what is in flight, accept nothing more, and end."""
         self._ask("POST", "/drain")
