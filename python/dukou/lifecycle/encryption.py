@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from dukou.base.errors import StateError
 from dukou.base.settings import resolve_setting
+from dukou.registry.backup.folder import Backups
+from dukou.serve.backup_age import read_backup_facts
 from dukou.trust.keyring import (
     EncryptionKey,
     Keyring,
@@ -23,7 +25,7 @@ from dukou.trust.keyring import (
     require_keyring,
     write_key_file,
 )
-from dukou.trust.sealed import sealed_under
+from dukou.trust.sealed import rewrap_file, sealed_under
 
 if TYPE_CHECKING:
     from dukou.monitor.store import CaptureStore
@@ -113,10 +115,12 @@ def rotate(home: Path) -> Rotation:
     new one first. An interrupted rotation leaves both keys in the file: the next one finishes it.
 
     Raises:
-        StateError: `trust.key-elsewhere`, where a variable or a command gives one key alone.
+        StateError: `trust.key-elsewhere`, where a variable or a command gives one key alone;
+            `trust.rotation-unfinished`, where the backups cannot be reached.
         DukouError: `trust.*`, `store.not-writable`.
     """
     keyring = require_keyring(home)
+    _require_backups(home)
     named = resolve_setting("encryption_key").value or ""
     writable = not named.startswith(("env:", "command:"))
     if len(keyring.keys) == 1:
@@ -147,7 +151,8 @@ def configured(home: Path) -> Keyring | None:
 
 
 def _protect(home: Path, keyring: Keyring) -> int:
-    return sum(store.protect(keyring) for store in _capture_stores(home))
+    captures = sum(store.protect(keyring) for store in _capture_stores(home))
+    return captures + sum(rewrap_file(file, keyring) for file in _backup_files(home))
 
 
 def _captures(home: Path) -> Holding:
@@ -179,4 +184,30 @@ def _files(place: str, files: Iterable[Path], note: str) -> Holding:
     return Holding(place, dict(under), clear, clear_bytes, note if clear else "")
 
 
-PLACES: tuple[Callable[[Path], Holding], ...] = (_captures,)
+def _backups(home: Path) -> Holding:
+    note = "taken before there was a key: `dukou backup --keep N` lets them go"
+    return _files("backups", _backup_files(home), note)
+
+
+def _backup_files(home: Path) -> list[Path]:
+    """Every file of the backups' folder that was used last; none where it cannot be reached."""
+    folder = _backup_folder(home)
+    return [] if folder is None else Backups(folder).all_files()
+
+
+def _backup_folder(home: Path) -> Path | None:
+    said = (read_backup_facts(home) or {}).get("folder")
+    return Path(str(said)) if said else None
+
+
+def _require_backups(home: Path) -> None:
+    folder = _backup_folder(home)
+    if folder is not None and not folder.is_dir():
+        raise StateError(
+            "trust.rotation-unfinished",
+            f"the backups in `{folder}` cannot be reached, and what they hold opens by the old key",
+            hint="connect the disk, or `dukou backup --to ANOTHER` to have others in their place",
+        )
+
+
+PLACES: tuple[Callable[[Path], Holding], ...] = (_captures, _backups)

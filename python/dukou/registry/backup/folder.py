@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -54,11 +55,11 @@ class Sealer(Protocol):
         """Whether what begins so (16 bytes) is sealed, and under the key that seals now."""
         ...
 
-    def seal(self, sink: IO[bytes]) -> contextlib.AbstractContextManager[IO[bytes]]:
+    def seal(self, sink: IO[bytes]) -> io.RawIOBase:
         """What is written to it arrives sealed in `sink`; whole once the block ends well."""
         ...
 
-    def open(self, source: IO[bytes], where: str) -> IO[bytes]:
+    def open(self, source: IO[bytes], where: str) -> io.RawIOBase:
         """What was sealed. Raises TrustError; `where` names it."""
         ...
 
@@ -144,7 +145,7 @@ class Backups:
                 file.seek(0)
                 return Snapshot.from_json(file.read(), where)
             file.seek(0)
-            return Snapshot.from_json(self._open(file, where).read(), where)
+            return Snapshot.from_json(self._open(file, where).readall(), where)
 
     def newest(self) -> Snapshot:
         """The newest one. Raises InputError `backup.unknown` where there is none."""
@@ -405,7 +406,7 @@ class Backups:
     def _seal(self, sink: Any) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext(sink) if self._sealer is None else self._sealer.seal(sink)
 
-    def _open(self, source: IO[bytes], where: str) -> IO[bytes]:
+    def _open(self, source: IO[bytes], where: str) -> io.RawIOBase:
         if self._sealer is None:
             raise TrustError("backup.sealed", f"{where} is sealed, and no encryption key is here")
         return self._sealer.open(source, where)
@@ -451,7 +452,7 @@ class _Parts:
         return len(content)
 
 
-def _copy(source: IO[bytes], sink: Any) -> tuple[str, int]:
+def _copy(source: IO[bytes] | io.RawIOBase, sink: Any) -> tuple[str, int]:
     digest, size = hashlib.sha256(), 0
     while piece := source.read(_PIECE):
         digest.update(piece)
