@@ -54,7 +54,7 @@ def test_taken_proved_lost_and_put_back(place: House, tmp_path: Path) -> None:
     assert "chain" in place.dukou("models").stdout
     with place.serving("chain") as server:
         assert server.ask("chain")[0] == 200
-        name = "dukou_backup_verified_timestamp_seconds"
+        name = "dukou_backup_taken_timestamp_seconds"
         wait_until(lambda: name in read_metrics(server), f"{name} at /metrics")
         busy = place.dukou("restore", folder, "--replace")
         assert busy.returncode == 3

@@ -7,8 +7,8 @@ use std::{path::PathBuf, sync::Arc};
 use arc_swap::ArcSwapOption;
 
 use crate::{
-    access_log::AccessLog, drain::Drain, record::Recorder, serving::Serving, state::State, tap::Tap,
-    told::Gauges,
+    access_log::AccessLog, drain::Drain, record::Recorder, serving::Serving, state::State,
+    tap::Tap, told::Gauges,
 };
 
 /// The process, as its rooms see it.

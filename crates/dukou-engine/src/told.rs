@@ -46,10 +46,14 @@ pub fn parse(body: &[u8], is_ours: impl Fn(&str) -> bool) -> Result<Vec<Gauge>, 
         let well_named = name.len() <= 128
             && name.strip_prefix("dukou_").is_some_and(|rest| {
                 !rest.is_empty()
-                    && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+                    && rest
+                        .bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
             });
         if !well_named {
-            return Err(refused(format!("gauge {index} has a name that is not `dukou_[a-z0-9_]+`")));
+            return Err(refused(format!(
+                "gauge {index} has a name that is not `dukou_[a-z0-9_]+`"
+            )));
         }
         if is_ours(name) || gauges[..index].iter().any(|earlier| earlier.name == name) {
             return Err(refused(format!("`{name}` is there twice")));
@@ -78,7 +82,8 @@ mod tests {
 
     #[test]
     fn what_is_well_told_is_kept() {
-        let told = r#"{"gauges": [{"name": "dukou_backup_age", "help": "How old.", "value": 1.5}]}"#;
+        let told =
+            r#"{"gauges": [{"name": "dukou_backup_age", "help": "How old.", "value": 1.5}]}"#;
         let gauges = read(told).unwrap();
         assert_eq!((&*gauges[0].name, gauges[0].value), ("dukou_backup_age", 1.5));
         assert!(read(r#"{"gauges": []}"#).unwrap().is_empty());
@@ -104,6 +109,8 @@ mod tests {
         let many: Vec<String> = (0..=MOST)
             .map(|n| format!(r#"{{"name": "dukou_{n}", "help": "x", "value": 1}}"#))
             .collect();
-        assert!(read(&format!(r#"{{"gauges": [{}]}}"#, many.join(","))).unwrap_err().contains("64"));
+        assert!(
+            read(&format!(r#"{{"gauges": [{}]}}"#, many.join(","))).unwrap_err().contains("64")
+        );
     }
 }
