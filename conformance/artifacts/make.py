@@ -3,9 +3,11 @@
     python conformance/artifacts/make.py [FOLDER]
 
 The versions' digests are the same every time; the signatures are by keys that are made, used and
-forgotten here, so they differ. A case is a folder with `store/` (an OCI image layout) and
-`expected.json`: which version to read, whose signatures count, and what comes of it, `ok` with what
-the version holds, or the code of the refusal.
+forgotten here, so they differ. The keys of encrypted cases stand here: they keep no secret. A case
+is a folder with `store/` (an OCI image layout) and
+`expected.json`: which version to read, whose signatures count, the encryption keys at hand as a key
+file holds them (null: none), and what comes of it, `ok` with what the version holds in clear, or the
+code of the refusal.
 """
 
 from __future__ import annotations
@@ -28,15 +30,27 @@ from dukou.base.canonical import dump_canonical
 from dukou.model.golden import GoldenSamples
 from dukou.model.model import Card, Lineage, Model
 from dukou.model.signature import Signature, TensorSpec
+from dukou.package.contents import Contents
 from dukou.package.descriptor import MANIFEST_MEDIA_TYPE
+from dukou.package.encryption import (
+    KEY_ANNOTATION,
+    MODEL_ANNOTATION,
+    ModelKey,
+    is_encrypted,
+    rewrap_model_keys,
+    write_model_key,
+)
 from dukou.package.layout import BUNDLE_TYPE, EMPTY_TYPE, make_referrer
 from dukou.package.package import package_model, sign_version
 from dukou.package.store import Store
+from dukou.trust.keyring import EncryptionKey, Keyring
 from dukou.trust.keys import SigningKey, load_or_create_signing_key
 from dukou.trust.signature import sign_manifest
 
 NAME = "chain"
 OUT = 17
+MODEL_KEY = ModelKey.of(NAME, bytes(range(32)))
+KEY, OTHER_KEY = (EncryptionKey.of(bytes([byte]) * 32) for byte in (1, 2))
 
 
 def build_model(folder: Path) -> Model:
@@ -84,6 +98,7 @@ class Case:
     digest: str
     key: SigningKey
     stranger: SigningKey
+    keyring: Keyring | None = None
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -119,8 +134,10 @@ class Case:
             version = publication.write_document(
                 MANIFEST_MEDIA_TYPE, manifest, artifact_type=manifest["artifactType"]
             )
+            index = self.store.index()
             (self.store.path / "index.json").unlink()
-            publication.commit(version)
+            keys = [entry for entry in index if entry.annotation(MODEL_ANNOTATION) is not None]
+            publication.commit(version, (), keys)
         self.digest = version.digest
         self.attach(sign_manifest(dump_canonical(manifest), self.key, NAME))
         self.store.collect()
@@ -233,6 +250,113 @@ def path_outside(case: Case) -> None:
     case.republish(change)
 
 
+def encrypted(case: Case) -> None:
+    """Packaged anew, under a model key that is always the same."""
+    model = build_model(case.store.path.parent)
+    shutil.rmtree(case.store.path)
+    with case.store.publishing() as publication:
+        publication.commit(None, (), [write_model_key(publication, MODEL_KEY, Keyring.of(KEY))])
+    packaged = package_model(model, case.store, name=NAME, signer=case.key, keyring=Keyring.of(KEY))
+    model.graph.unlink()
+    case.digest = packaged.digest
+    case.keyring = Keyring.of(KEY)
+
+
+def encrypted_after_rotation(case: Case) -> None:
+    encrypted(case)
+    rewrap_model_keys(case.store, Keyring.of(OTHER_KEY, KEY))
+    case.keyring = Keyring.of(OTHER_KEY)
+
+
+def encrypted_no_key(case: Case) -> None:
+    encrypted(case)
+    case.keyring = None
+
+
+def encrypted_wrong_key(case: Case) -> None:
+    encrypted(case)
+    case.keyring = Keyring.of(OTHER_KEY)
+
+
+def encrypted_two_keys(case: Case) -> None:
+    """While a rotation is under way: the new key first, the version still under the old one."""
+    encrypted(case)
+    case.keyring = Keyring.of(OTHER_KEY, KEY)
+
+
+def encrypted_flipped(case: Case) -> None:
+    encrypted(case)
+    case.overwrite(case.manifest["layers"][1]["digest"], flip(500))
+
+
+def encrypted_forged(case: Case) -> None:
+    """Other ciphertext, every digest and the signature made right: the config names other content."""
+    encrypted(case)
+
+    def change(manifest: dict[str, Any]) -> None:
+        layer = manifest["layers"][1]
+        content = flip(500)(case.store.read_blob(layer["digest"]))
+        with case.store.publishing() as publication:
+            forged = publication.write_blob(layer["mediaType"], [content])
+        layer["digest"] = forged.digest
+
+    case.republish(change)
+
+
+def encrypted_swapped(case: Case) -> None:
+    """Graph and weights in each other's place: each was sealed as what it is."""
+    encrypted(case)
+
+    def change(manifest: dict[str, Any]) -> None:
+        first, second = manifest["layers"][:2]
+        for key in ("digest", "size"):
+            first[key], second[key] = second[key], first[key]
+
+    case.republish(change)
+
+
+def encrypted_without_wrapped_key(case: Case) -> None:
+    encrypted(case)
+    entry = next(e for e in case.store.index() if e.annotation(MODEL_ANNOTATION) is not None)
+    index = json.loads((case.store.path / "index.json").read_bytes())
+    index["manifests"] = [e for e in index["manifests"] if e["digest"] != entry.digest]
+    (case.store.path / "index.json").write_bytes(dump_canonical(index))
+
+
+def encrypted_forged_wrapped_key(case: Case) -> None:
+    """The wrapped key of another model key, under the tag of ours."""
+    encrypted(case)
+    other = ModelKey.of(NAME, bytes(32))
+    with case.store.publishing() as publication:
+        entry = next(e for e in case.store.index() if e.annotation(MODEL_ANNOTATION) is not None)
+        forged = write_model_key(publication, other, Keyring.of(KEY))
+        tagged = forged.with_annotations(dict(entry.annotations))
+        publication.replace_entries({entry.digest: tagged})
+
+
+def encrypted_flipped_wrapped_key(case: Case) -> None:
+    encrypted(case)
+    entry = next(e for e in case.store.index() if e.annotation(MODEL_ANNOTATION) is not None)
+    layer = case.store.read_manifest(entry)["layers"][0]
+    case.overwrite(layer["digest"], flip(120))
+
+
+def encrypted_clear_layer(case: Case) -> None:
+    """A layer in clear among encrypted ones."""
+    encrypted(case)
+
+    def change(manifest: dict[str, Any]) -> None:
+        layer = manifest["layers"][2]
+        layer["mediaType"] = layer["mediaType"].removesuffix("+encrypted")
+
+    case.republish(change)
+
+
+def encrypted_no_annotation(case: Case) -> None:
+    encrypted(case)
+    case.republish(lambda manifest: manifest["annotations"].pop(KEY_ANNOTATION))
+
+
 # case → (how it is made, what comes of it, whether a signature is required)
 CASES: dict[str, tuple[Callable[[Case], None], str, bool]] = {
     "signed": (signed, "ok", True),
@@ -255,6 +379,23 @@ CASES: dict[str, tuple[Callable[[Case], None], str, bool]] = {
     "another-artifact": (another_artifact, "formats.corrupt", True),
     "future-format": (future_format, "formats.corrupt", True),
     "path-outside": (path_outside, "formats.corrupt", True),
+    "encrypted": (encrypted, "ok", True),
+    "encrypted-after-rotation": (encrypted_after_rotation, "ok", True),
+    "encrypted-two-keys": (encrypted_two_keys, "ok", True),
+    "encrypted-no-key": (encrypted_no_key, "trust.no-encryption-key", True),
+    "encrypted-wrong-key": (encrypted_wrong_key, "trust.wrong-encryption-key", True),
+    "encrypted-flipped": (encrypted_flipped, "package.digest-mismatch", True),
+    "encrypted-forged": (encrypted_forged, "trust.bad-ciphertext", True),
+    "encrypted-swapped": (encrypted_swapped, "trust.bad-ciphertext", True),
+    "encrypted-without-wrapped-key": (encrypted_without_wrapped_key, "package.incomplete", True),
+    "encrypted-forged-wrapped-key": (encrypted_forged_wrapped_key, "trust.bad-ciphertext", True),
+    "encrypted-flipped-wrapped-key": (
+        encrypted_flipped_wrapped_key,
+        "package.digest-mismatch",
+        True,
+    ),
+    "encrypted-clear-layer": (encrypted_clear_layer, "formats.corrupt", True),
+    "encrypted-no-annotation": (encrypted_no_annotation, "formats.corrupt", True),
 }
 
 
@@ -264,20 +405,22 @@ def expected(case: Case, outcome: str, required: bool) -> dict[str, Any]:
         "digest": case.digest,
         "require_signature": required,
         "trusted": [{"id": case.key.id, "pem": case.key.public.pem}],
+        "encryption_keys": case.keyring and "\n".join(key.text() for key in case.keyring.keys),
         "outcome": outcome,
     }
     if outcome == "ok":
-        manifest = case.manifest
-        config = json.loads(case.store.read_blob(manifest["config"]["digest"]))["dukou"]
+        contents = Contents(case.store, case.manifest, "the case", case.keyring)
+        config = contents.config
         document["version"] = {
-            "name": config["name"],
-            "variant": config["variant"],
-            "signature": config["signature"],
-            "labels": config["labels"],
+            "name": config.name,
+            "variant": config.variant,
+            "signature": config.signature.to_json(),
+            "labels": list(config.labels),
+            "encrypted": is_encrypted(case.manifest),
+            # Of what they hold in clear.
             "files": {
-                layer["annotations"]["org.cncf.model.filepath"]: layer["digest"]
-                for layer in manifest["layers"]
-                if "annotations" in layer
+                name: "sha256:" + hashlib.sha256(contents.read(name) or b"").hexdigest()
+                for name in contents.files
             },
             "signed_by": case.key.id if required else None,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import shutil
 from pathlib import Path
@@ -13,9 +14,11 @@ from tests.artifacts import Place, make_layers, make_model
 from dukou.base.canonical import dump_canonical
 from dukou.base.errors import DukouError, StateError, TrustError
 from dukou.package.descriptor import MANIFEST_MEDIA_TYPE, Descriptor
-from dukou.package.package import sign_version
+from dukou.package.encryption import find_model_key, model_key_id
+from dukou.package.package import package_model, sign_version
 from dukou.package.store import Store
 from dukou.package.unpack import verify_version
+from dukou.trust.keyring import EncryptionKey, Keyring
 from dukou.trust.keys import TrustStore, load_or_create_signing_key
 from dukou.trust.signature import sign_manifest, verify_bundle
 
@@ -41,28 +44,78 @@ def meaningful_blobs(store: Store) -> list[Path]:
     return [path for path in blobs if path.name != EMPTY]
 
 
-def test_every_flipped_byte_of_every_blob_is_refused(place: Place, digest: str) -> None:
+def check_every_flip(place: Place, digest: str, keyring: Keyring | None = None) -> int:
+    """Changes every byte of every blob in turn; each time the version must be refused. How many."""
     generator = random.Random(SEED)
     flips = 0
-    for path in meaningful_blobs(place.store):
+    blobs = sorted((place.store.path / "blobs" / "sha256").iterdir())
+    for path in (path for path in blobs if path.name != EMPTY):
         content = path.read_bytes()
         path.chmod(0o644)
-        for at in range(len(content)):
-            changed = bytearray(content)
-            changed[at] ^= generator.randrange(1, 256)
-            path.write_bytes(changed)
-            with pytest.raises(TrustError) as caught:
-                verify_version(place.store, digest, place.trusted)
-            assert caught.value.code == "package.digest-mismatch"
-            assert path.name in caught.value.message
-            flips += 1
-        path.write_bytes(content)
-    assert flips > 4000
+        # In place: writing each file anew would have the disk flush it thousands of times.
+        with path.open("r+b", buffering=0) as file:
+            for at, byte in enumerate(content):
+                os.pwrite(file.fileno(), bytes([byte ^ generator.randrange(1, 256)]), at)
+                with pytest.raises(TrustError) as caught:
+                    verify_version(place.store, digest, place.trusted, keyring)
+                assert caught.value.code == "package.digest-mismatch"
+                assert path.name in caught.value.message
+                flips += 1
+                os.pwrite(file.fileno(), bytes([byte]), at)
+    return flips
+
+
+@pytest.mark.timeout(180)
+def test_every_flipped_byte_of_every_blob_is_refused(place: Place, digest: str) -> None:
+    assert len(meaningful_blobs(place.store)) == 9
+    assert check_every_flip(place, digest) > 4000
     assert verify_version(place.store, digest, place.trusted).signed_by == place.key.id
     empty = place.store.blob_path(EMPTY)
     empty.chmod(0o644)
     empty.write_bytes(b"[]")
     assert [error.code for error in place.store.verify_all()] == ["package.digest-mismatch"]
+
+
+@pytest.mark.timeout(180)
+def test_every_flipped_byte_of_an_encrypted_version_is_refused(
+    place: Place, tmp_path: Path
+) -> None:
+    keyring = Keyring.of(EncryptionKey.generate())
+    model = make_model(tmp_path / "m", *make_layers(16, 16))
+    digest = package_model(
+        model, place.store, name="chain", signer=place.key, keyring=keyring
+    ).digest
+    assert check_every_flip(place, digest, keyring) > 4000
+    version = verify_version(place.store, digest, place.trusted, keyring)
+    assert version.contents.encrypted
+    assert version.signed_by == place.key.id
+
+
+def test_every_flipped_byte_of_a_ciphertext_is_refused_even_under_a_right_digest(
+    place: Place, tmp_path: Path
+) -> None:
+    """What an intruder would do who can write blobs and sign, and has no key."""
+    keyring = Keyring.of(EncryptionKey.generate())
+    model = make_model(tmp_path / "m", *make_layers(16, 16))
+    digest = package_model(
+        model, place.store, name="chain", signer=place.key, keyring=keyring
+    ).digest
+    manifest = place.store.read_manifest(place.store.find_version(digest))
+    key = find_model_key(place.store, model_key_id(manifest, "v"), keyring, "v")
+    salt, content = b"s" * 32, b"weights of a model"
+    sealed = b"".join(key.seal("application/weights", salt, [content]))
+    assert key.open("application/weights", salt, sealed, "it") == content
+    for at in range(len(sealed)):
+        changed = bytearray(sealed)
+        changed[at] ^= 1 << (at % 8)
+        with pytest.raises(TrustError, match="trust.bad-ciphertext"):
+            key.open("application/weights", salt, bytes(changed), "it")
+    for media_type, other in (("application/graph", salt), ("application/weights", b"t" * 32)):
+        with pytest.raises(TrustError, match="trust.bad-ciphertext"):
+            key.open(media_type, other, sealed, "it")
+    for cut in (b"", sealed[:15], sealed[:-1], sealed + b"0"):
+        with pytest.raises(TrustError, match="trust.bad-ciphertext"):
+            key.open("application/weights", salt, cut, "it")
 
 
 def test_every_cut_of_every_blob_is_refused(place: Place, digest: str) -> None:

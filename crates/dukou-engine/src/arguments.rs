@@ -31,6 +31,9 @@ pub struct Serve {
     pub table: Option<PathBuf>,
     /// Threads that answer requests.
     pub threads: usize,
+    /// Where the encryption keys come from: a path, `env:VARIABLE` or `command:WORDS`;
+    /// `DUKOU_ENCRYPTION_KEY` where absent. Never a key itself: arguments are everybody's to read.
+    pub encryption_key: Option<String>,
 }
 
 /// The command line is not one that the engine understands.
@@ -42,7 +45,7 @@ impl fmt::Display for Misunderstood {
         write!(
             f,
             "{}\nusage: dukou-engine --socket PATH --state-dir DIR [--runtime PATH] [--table FILE] \
-             [--threads N]\n       dukou-engine --hello [--runtime PATH]",
+             [--threads N] [--encryption-key SOURCE]\n       dukou-engine --hello [--runtime PATH]",
             self.0
         )
     }
@@ -58,7 +61,7 @@ impl Arguments {
     pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Self, Misunderstood> {
         let mut words = words.into_iter();
         let (mut socket, mut state_dir, mut runtime, mut table) = (None, None, None, None);
-        let (mut threads, mut hello) = (None, false);
+        let (mut threads, mut hello, mut encryption_key) = (None, false, None);
         while let Some(word) = words.next() {
             let name = word.to_string_lossy().into_owned();
             let mut value = || {
@@ -73,6 +76,7 @@ impl Arguments {
                 "--runtime" => runtime = Some(PathBuf::from(value()?)),
                 "--table" => table = Some(PathBuf::from(value()?)),
                 "--threads" => threads = Some(count(&value()?)?),
+                "--encryption-key" => encryption_key = Some(text(value()?)?),
                 _ => {
                     return Err(Misunderstood(format!(
                         "`{name}` is not an argument of the engine"
@@ -92,8 +96,17 @@ impl Arguments {
             threads: threads
                 .unwrap_or_else(|| available_parallelism().map_or(1, NonZeroUsize::get))
                 .min(MAX_THREADS),
+            encryption_key: encryption_key.or_else(|| {
+                std::env::var("DUKOU_ENCRYPTION_KEY").ok().filter(|said| !said.is_empty())
+            }),
         }))
     }
+}
+
+fn text(value: OsString) -> Result<String, Misunderstood> {
+    value
+        .into_string()
+        .map_err(|value| Misunderstood(format!("`{}` is not UTF-8", value.to_string_lossy())))
 }
 
 fn count(text: &OsString) -> Result<usize, Misunderstood> {
@@ -114,13 +127,15 @@ mod tests {
 
     #[test]
     fn all_of_it() {
-        let line = "--socket s --state-dir d --runtime r --table t --threads 3";
+        let line =
+            "--socket s --state-dir d --runtime r --table t --threads 3 --encryption-key env:KEK";
         let serve = Serve {
             socket: "s".into(),
             state_dir: "d".into(),
             runtime: Some("r".into()),
             table: Some("t".into()),
             threads: 3,
+            encryption_key: Some("env:KEK".into()),
         };
         assert_eq!(parse(line), Ok(Arguments::Serve(serve)));
         assert_eq!(parse("--hello"), Ok(Arguments::Hello { runtime: None }));

@@ -7,8 +7,8 @@ use std::{path::PathBuf, sync::Arc};
 use arc_swap::ArcSwapOption;
 
 use crate::{
-    access_log::AccessLog, drain::Drain, record::Recorder, serving::Serving, state::State,
-    tap::Tap, told::Gauges,
+    access_log::AccessLog, artifact::KeySource, drain::Drain, record::Recorder, serving::Serving,
+    state::State, tap::Tap, told::Gauges,
 };
 
 /// The process, as its rooms see it.
@@ -33,6 +33,8 @@ pub struct Engine {
     pub state_dir: PathBuf,
     /// ONNX Runtime's shared library.
     pub runtime: Option<PathBuf>,
+    /// Where the encryption keys come from.
+    pub keys: KeySource,
 }
 
 impl Engine {
@@ -51,6 +53,13 @@ impl Engine {
             threads,
             state_dir,
             runtime,
+            keys: KeySource::new(None),
         }
+    }
+
+    /// The same, with encryption keys.
+    #[must_use]
+    pub fn with_keys(self, keys: KeySource) -> Self {
+        Self { keys, ..self }
     }
 }

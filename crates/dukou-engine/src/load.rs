@@ -18,7 +18,7 @@ use dukou_types::{Digest, ErrorCode, Failure, ModelName, Signature, TensorSpec, 
 use parking_lot::Mutex;
 
 use crate::{
-    artifact::{Store, TrustPolicy},
+    artifact::{KeySource, Store, TrustPolicy},
     events::{self, Level},
     golden::Golden,
     origin::Origin,
@@ -36,6 +36,8 @@ pub struct Loader {
     pub compiled_dir: Option<PathBuf>,
     /// Threads that answer requests: an inline version has a queue for each.
     pub workers: usize,
+    /// Where the encryption keys come from.
+    pub keys: KeySource,
 }
 
 /// What to do about golden samples while loading.
@@ -154,10 +156,17 @@ impl Loader {
 
     fn open(&self, version: &ServedVersion, trust: &Trust) -> Result<Opened, Failure> {
         let runtime = Runtime::load(self.runtime.as_deref())?;
+        let mut compiled_dir = self.compiled_dir.clone();
         let (source, packaged) = match &version.source {
             Source::File(path) => (GraphSource::File(path.clone()), None),
             Source::Artifact { digest, store } => {
-                let verified = Store::open(store)?.open_version(digest, &policy(trust)?)?;
+                let verified =
+                    Store::open(store)?.open_version(digest, &policy(trust)?, &self.keys)?;
+                if verified.encrypted {
+                    // The compiled cache is on a disk, and so would be a core.
+                    compiled_dir = None;
+                    keep_memory_private()?;
+                }
                 let source = GraphSource::Verified {
                     digest: verified.digest.clone(),
                     graph: verified.graph,
@@ -174,10 +183,20 @@ impl Loader {
             threads: size(backend.threads),
             providers: backend.providers.clone(),
             share_weights: backend.share_weights,
-            compiled_dir: self.compiled_dir.clone(),
+            compiled_dir,
         })?;
         Ok(Opened { model, packaged })
     }
+}
+
+/// From the first encrypted version on nobody reads this process's memory: no core, no debugger.
+fn keep_memory_private() -> Result<(), Failure> {
+    dukou_sys::forbid_dumps().map_err(|error| {
+        Failure::new(
+            ErrorCode::EngineInternal,
+            format!("cores cannot be forbidden, and the version is encrypted: {error}"),
+        )
+    })
 }
 
 /// Holds what a manifest says of a version to what its graph is: clients believe the one, the runtime
@@ -226,7 +245,7 @@ pub fn verify(version: &ServedVersion, trust: &Trust) -> Result<(), Failure> {
     match &version.source {
         Source::File(_) => Ok(()),
         Source::Artifact { digest, store } => {
-            Store::open(store)?.open_version(digest, &policy(trust)?).map(|_| ())
+            Store::open(store)?.check_version(digest, &policy(trust)?)
         }
     }
 }

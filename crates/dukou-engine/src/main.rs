@@ -16,6 +16,7 @@ use std::{
 use dukou_engine::{
     accept,
     arguments::{Arguments, Serve},
+    artifact::KeySource,
     engine::Engine,
     events::{self, Event, Level},
     local_api::LocalApi,
@@ -65,7 +66,9 @@ fn serve(arguments: Serve) -> Result<(), Box<dyn Error>> {
     let listeners = inherited_listeners(&passed)?;
     let lifeline = inherited_lifeline(&passed)?;
 
-    let engine = Arc::new(Engine::new(arguments.threads, arguments.state_dir, arguments.runtime));
+    let engine = Engine::new(arguments.threads, arguments.state_dir, arguments.runtime);
+    let keys = KeySource::new(arguments.encryption_key.as_deref());
+    let engine = Arc::new(engine.with_keys(keys));
     let swap = Swap::new(Arc::clone(&engine));
     let socket = arguments.socket;
     let local = LocalApi::bind(&socket)

@@ -96,6 +96,7 @@ impl Swap {
             runtime: engine.runtime.clone(),
             compiled_dir: Some(engine.state_dir.join("compiled")),
             workers: engine.threads,
+            keys: engine.keys.clone(),
         };
         let file = TableFile::in_folder(&engine.state_dir);
         Arc::new(Self { engine, loader, turn: Mutex::new(()), file })

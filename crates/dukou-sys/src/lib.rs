@@ -9,4 +9,4 @@ mod process;
 pub mod sockets;
 
 pub use mapped::FileBytes;
-pub use process::{effective_user, give_memory_back};
+pub use process::{effective_user, forbid_dumps, give_memory_back};

@@ -16,6 +16,17 @@ pub fn give_memory_back() {
     }
 }
 
+/// From here on no core of this process is written, and no other process of the same user may look into
+/// its memory.
+pub fn forbid_dumps() -> std::io::Result<()> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    // A pipe that takes cores (`core_pattern` with `|`) does not ask for the limit.
+    #[cfg(target_os = "linux")]
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

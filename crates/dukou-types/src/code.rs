@@ -97,6 +97,12 @@ codes! {
     TrustUnsigned, "trust.unsigned", Trust, 403, "Package it again; `dukou ship` signs.";
     TrustBadSignature, "trust.bad-signature", Trust, 403, "Somebody changed the version or its signature: do not use it.";
     TrustUnknownKey, "trust.unknown-key", Trust, 403, "Add the key's public half to the trust store if you know whose it is.";
+    TrustNoEncryptionKey, "trust.no-encryption-key", Trust, 403, "Name the key with `DUKOU_ENCRYPTION_KEY`, or put it back; without it nobody can read what it sealed.";
+    TrustWrongEncryptionKey, "trust.wrong-encryption-key", Trust, 403, "Add the key of the first id to the key's source as a second line, then run `dukou encryption rotate`.";
+    TrustKeyReadable, "trust.key-readable", Trust, 403, "`chmod 600` the file; where others have read it already, run `dukou encryption rotate`.";
+    TrustInvalidEncryptionKey, "trust.invalid-encryption-key", Input, 400, "`dukou encryption new` makes a key; the message names the line, never what it holds.";
+    TrustKeyCommandFailed, "trust.key-command-failed", Remote, 502, "Run the command by itself; it must print the key and end within 30 seconds.";
+    TrustBadCiphertext, "trust.bad-ciphertext", Trust, 403, "Do not use it; restore it from a backup, or publish or pull the version again.";
     LimitsQueueFull, "limits.queue-full", Resource, 429, "Send less at once, or try again after the time in `Retry-After`.";
     LimitsDeadline, "limits.deadline", Resource, 504, "Allow more time, or send less at once.";
     LimitsTooManyConnections, "limits.too-many-connections", Resource, 503, "Close some, or raise the limit.";

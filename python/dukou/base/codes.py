@@ -358,4 +358,12 @@ CODES: dict[str, tuple[str, str]] = {
         "state",
         "Restart what serves here, and run `dukou encryption rotate` again; both keys stay until then.",
     ),
+    "trust.not-in-memory": (
+        "trust",
+        "Leave `folder` out, or name one under `/dev/shm`.",
+    ),
+    "store.no-memory-folder": (
+        "resource",
+        "Give the container a `/dev/shm`, or point `XDG_RUNTIME_DIR` at a `tmpfs` of yours.",
+    ),
 }

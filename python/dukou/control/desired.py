@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ from dukou.deploy.compile import Surroundings, compile_deployment, deployment_of
 from dukou.deploy.document import Deployment
 from dukou.deploy.placement import unplaced
 from dukou.deploy.table import ServingTable
-from dukou.package.layout import GOLDEN_FILE, file_layers
+from dukou.package.layout import GOLDEN_FILE
 from dukou.package.store import Store
-from dukou.package.unpack import read_config
+from dukou.package.unpack import read_config, read_document
 from dukou.registry.registry import Registry
 from dukou.serve.bare import bare_model
 from dukou.trust.keys import load_trust_store
@@ -89,12 +88,10 @@ class DesiredState:
         the engine is the one to say what is wrong with a version.
         """
         try:
-            manifest = self.store.read_manifest(self.store.find_version(digest))
-            layer = file_layers(manifest, f"version `{digest}`").get(GOLDEN_FILE)
-            if layer is None:
+            golden = read_document(self.store, digest, GOLDEN_FILE)
+            if golden is None:
                 return None
-            samples = json.loads(self.store.read_blob(layer.digest))["samples"]
-            inputs = samples[0]["inputs"]
+            inputs = golden["samples"][0]["inputs"]
         except (DukouError, ValueError, LookupError, TypeError):
             return None
         return inputs if isinstance(inputs, list) else None

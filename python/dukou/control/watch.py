@@ -6,7 +6,6 @@ Started by control while anything is captured (`dukou.control.watching`); ends w
 from __future__ import annotations
 
 import io
-import json
 import os
 import select
 import sys
@@ -27,9 +26,9 @@ from dukou.monitor.drift.window import Promise, find_drift
 from dukou.monitor.quality import judge_served
 from dukou.monitor.requests import Requests, read_requests
 from dukou.monitor.store import CaptureStore
-from dukou.package.layout import PROFILE_FILE, file_layers
+from dukou.package.contents import Contents
+from dukou.package.layout import PROFILE_FILE
 from dukou.package.store import Store
-from dukou.package.unpack import read_config
 from dukou.registry.registry import Registry
 from dukou.serve.folder import ServerFolder
 from dukou.serve.local_api import LocalApi
@@ -292,14 +291,11 @@ class Watcher:
         key = (line, version)
         if key not in self._profiles:
             digest = self._registry.resolve(f"{line}:{version}").digest
-            manifest = self._versions.read_manifest(self._versions.find_version(digest))
-            layer = file_layers(manifest, f"version `{digest}`").get(PROFILE_FILE)
-            profile = None
-            if layer is None:
+            contents = Contents.of(self._versions, digest)
+            profile = contents.document(PROFILE_FILE)
+            if profile is None:
                 self._say(f"monitor: {line}:{version} carries no profile: no drift is looked for")
-            else:
-                profile = json.loads(self._versions.read_blob(layer.digest))
-            self._profiles[key] = (profile, read_config(self._versions, digest).labels)
+            self._profiles[key] = (profile, contents.config.labels)
         return self._profiles[key]
 
     # Labels and quality

@@ -21,7 +21,7 @@ from dukou.lifecycle.project import Project
 from dukou.registry.backup.folder import Backups, Taken, Verified
 from dukou.serve.backup_age import FILE_NAME, read_backup_facts
 from dukou.trust.envelope import OpeningReader, SealingWriter, is_sealed, key_id_of
-from dukou.trust.keyring import Keyring, load_keyring
+from dukou.trust.keyring import Keyring, load_every_key, load_keyring
 
 if TYPE_CHECKING:
     from dukou.model.model import Model
@@ -146,7 +146,8 @@ def verify_backup(
     with tempfile.TemporaryDirectory(prefix="dukou-verify-") as scratch:
         try:
             backups.restore(chosen, Path(scratch) / "home")
-            found |= prove_home(Path(scratch) / "home", Path(scratch))
+            keyring = load_every_key(home)
+            found |= prove_home(Path(scratch) / "home", Path(scratch), keyring)
         except DukouError as error:
             failure = error
             found |= {"code": error.code, "message": error.message}
@@ -218,12 +219,13 @@ def restore_backup(
     return aside
 
 
-def prove_home(home: Path, scratch: Path) -> dict[str, Any]:
+def prove_home(home: Path, scratch: Path, keyring: Keyring | None = None) -> dict[str, Any]:
     """Proves a restored installation: audit chain, every blob, aliased versions with their signatures.
 
     Args:
         home: the restored home folder.
-        scratch: a folder for laid-out versions.
+        scratch: a folder for laid-out versions; encrypted ones are laid out in memory.
+        keyring: for encrypted versions: a backup holds no key.
 
     Returns:
         `events` of the audit chain, and `versions` (reference → golden samples reproduced).
@@ -231,8 +233,9 @@ def prove_home(home: Path, scratch: Path) -> dict[str, Any]:
     Raises:
         DukouError: what does not hold.
     """
+    from dukou.package.memory import memory_scope
     from dukou.package.store import Store
-    from dukou.package.unpack import open_version
+    from dukou.package.unpack import folder_for, open_version
     from dukou.registry.registry import Registry
     from dukou.trust.keys import load_trust_store
 
@@ -251,9 +254,12 @@ def prove_home(home: Path, scratch: Path) -> dict[str, Any]:
     versions: dict[str, int] = {}
     for entry in entries:
         reference = f"{entry.model}:{entry.number}"
-        place = scratch / reference.replace(":", "-")
-        model = open_version(store, entry.digest, trusted, folder=place, copy=True)
-        versions[reference] = replay_golden(model, reference)
+        place = folder_for(store, entry.digest, scratch / reference.replace(":", "-"))
+        with memory_scope():
+            model = open_version(
+                store, entry.digest, trusted, folder=place, copy=True, keyring=keyring
+            )
+            versions[reference] = replay_golden(model, reference)
     return {"events": events, "versions": versions}
 
 
@@ -315,7 +321,7 @@ def drill_backup(project: Project, home: Path, say: Say) -> Mapping[str, Any]:
             backups = Backups(folder / "backups", sealer_of(home))
             taken = backups.take(home, say=say)
             backups.restore(taken.snapshot, folder / "home")
-            found = prove_home(folder / "home", folder)
+            found = prove_home(folder / "home", folder, load_every_key(home))
         seconds = round(time.monotonic() - start, 2)
         say(
             f"{taken.snapshot.size:,} bytes copied and proved in {seconds:.1f} s: "

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dukou.base.errors import StateError
+from dukou.lifecycle.results import KeptResults
 
 if TYPE_CHECKING:
     from dukou.model.model import Model
@@ -60,15 +61,16 @@ def open_champion(home: Path, name: str, number: int, digest: str) -> Champion:
         DukouError: `package.*`.
     """
     from dukou.package.store import Store
-    from dukou.package.unpack import open_version
+    from dukou.package.unpack import folder_for, open_version
     from dukou.trust.keys import load_trust_store
 
+    store, trusted = Store(home / "store"), load_trust_store(home)
     # Copies: tools that read a graph refuse weights with several names, as the store's have.
-    folder = home / "cache" / "champions" / digest.removeprefix("sha256:")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    model = open_version(
-        Store(home / "store"), digest, load_trust_store(home), folder=folder, copy=True
-    )
+    place = home / "cache" / "champions" / digest.removeprefix("sha256:")
+    folder = folder_for(store, digest, place)
+    if folder is not None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    model = open_version(store, digest, trusted, folder=folder, copy=True)
     return Champion(number, digest, model, _find_trained(home, name, digest))
 
 
@@ -79,11 +81,10 @@ def _find_trained(home: Path, name: str, digest: str) -> Path | None:
             stages = json.loads(record.read_text(encoding="utf-8"))["stages"]
             if stages["publish"]["facts"]["digest"] != digest:
                 continue
-            train = stages["train"]
-            place: Path = Path(train["key"]) / train["facts"]["model"]
+            key, file = str(stages["train"]["key"]), str(stages["train"]["facts"]["model"])
         except (OSError, ValueError, LookupError, TypeError):
             continue  # a run that stopped earlier, or a record of another kind
-        kept = home / "cache" / "stages" / "train" / place
-        if kept.is_file():
-            return kept
+        kept = KeptResults(home).find("train", key)
+        if kept is not None and (kept / file).is_file():
+            return kept / file
     return None

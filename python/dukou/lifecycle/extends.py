@@ -204,6 +204,7 @@ _DEMANDS: dict[str, Callable[[Any, Any], str]] = {
     "improve.alpha": _at_most,
     "improve.seed": _the_same,
     "optimize.accuracy_budget": _at_most,
+    "package.encrypt": _not_off,
     "deploy.strategy": _same_strategy,
     "deploy.canary.steps": _every_step,
     "deploy.canary.min_seconds": _at_least,

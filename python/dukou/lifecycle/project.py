@@ -138,6 +138,12 @@ class OptimizeSection(_Section):
     accuracy_budget: Annotated[float, Field(ge=0, lt=1)] = 0.01
 
 
+class PackageSection(_Section):
+    """`[package]`: what the version is made into. `encrypt` is true where a key is configured, unless said."""
+
+    encrypt: bool | None = None
+
+
 class RetrainSection(_Section):
     """`[retrain]`: when the training command runs again, and on which rows."""
 
@@ -328,6 +334,7 @@ class Project(_Section):
     evaluate: EvaluateSection = EvaluateSection()
     improve: ImproveSection = ImproveSection()
     optimize: OptimizeSection = OptimizeSection()
+    package: PackageSection = PackageSection()
     deploy: DeploySection = DeploySection()
     monitor: MonitorSection = MonitorSection()
     retrain: RetrainSection = RetrainSection()

@@ -29,7 +29,11 @@ CARD_TYPE = "application/vnd.dukou.model.card.v1+json"
 BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 
+# What the media types of an encrypted version's blobs end with.
+ENCRYPTED = "+encrypted"
+
 FILE_PATH = "org.cncf.model.filepath"
+KEY_ANNOTATION = "dev.dukou.encryption.key"
 GRAPH_FILE, GOLDEN_FILE, CARD_FILE = "graph.onnx", "golden.json", "card.json"
 PROFILE_FILE = "profile.json"
 FORMAT = 1
@@ -55,8 +59,14 @@ class Config:
     labels: tuple[str, ...]
 
 
-def make_config(model: Model, name: str, layers: Sequence[Descriptor]) -> dict[str, Any]:
-    """ModelPack's config with the key `dukou`."""
+def make_config(model: Model, name: str, diff_ids: Sequence[str]) -> dict[str, Any]:
+    """ModelPack's config with the key `dukou`.
+
+    Args:
+        model: what is packaged.
+        name: the model line's name.
+        diff_ids: digests of the layers' contents, in order: before they are encrypted.
+    """
     descriptor: dict[str, Any] = {"name": name}
     if model.card.title:
         descriptor["title"] = model.card.title
@@ -66,7 +76,7 @@ def make_config(model: Model, name: str, layers: Sequence[Descriptor]) -> dict[s
         descriptor["licenses"] = [model.card.license]
     return {
         "descriptor": descriptor,
-        "modelfs": {"type": "layers", "diffIds": [layer.digest for layer in layers]},
+        "modelfs": {"type": "layers", "diffIds": list(diff_ids)},
         "config": {"format": "onnx"},
         "dukou": {
             "format": FORMAT,
@@ -156,15 +166,26 @@ def parse_limitations(document: Mapping[str, Any], where: str) -> tuple[dict[str
     return tuple(said)
 
 
-def make_manifest(config: Descriptor, layers: Sequence[Descriptor]) -> dict[str, Any]:
-    """The version itself. No time and no place stands in it: the same model is the same version."""
-    return {
+def make_manifest(
+    config: Descriptor, layers: Sequence[Descriptor], model_key: str | None = None
+) -> dict[str, Any]:
+    """The version itself. No time and no place stands in it: the same model is the same version.
+
+    Args:
+        config: of the config.
+        layers: of the layers, in order.
+        model_key: id of the key that the blobs are encrypted with; None where they are not.
+    """
+    manifest = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_MEDIA_TYPE,
         "artifactType": ARTIFACT_TYPE,
         "config": config.to_json(),
         "layers": [layer.to_json() for layer in layers],
     }
+    return (
+        manifest if model_key is None else {**manifest, "annotations": {KEY_ANNOTATION: model_key}}
+    )
 
 
 def make_referrer(subject: Descriptor, empty: Descriptor, bundle: Descriptor) -> dict[str, Any]:
@@ -203,6 +224,6 @@ def file_layers(manifest: Mapping[str, Any], where: str) -> dict[str, Descriptor
             raise corrupt(where, f"two layers are called `{name}`")
         files[name] = layer
     graph = files.get(GRAPH_FILE)
-    if graph is None or graph.media_type != GRAPH_TYPE:
+    if graph is None or graph.media_type not in (GRAPH_TYPE, GRAPH_TYPE + ENCRYPTED):
         raise corrupt(where, f"it has no layer `{GRAPH_FILE}` of type `{GRAPH_TYPE}`")
     return files

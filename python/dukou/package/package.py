@@ -16,9 +16,7 @@ from dukou.package.layout import (
     BUNDLE_TYPE,
     CARD_FILE,
     CARD_TYPE,
-    CONFIG_TYPE,
     EMPTY_TYPE,
-    FILE_PATH,
     GOLDEN_FILE,
     GOLDEN_TYPE,
     GRAPH_FILE,
@@ -31,7 +29,9 @@ from dukou.package.layout import (
     make_manifest,
     make_referrer,
 )
+from dukou.package.sealing import BlobWriter
 from dukou.package.store import Publication, Store
+from dukou.trust.keyring import Keyring
 from dukou.trust.keys import SigningKey
 from dukou.trust.signature import sign_manifest
 
@@ -64,11 +64,12 @@ def package_model(
     evaluation: Mapping[str, Any] | None = None,
     profile: Mapping[str, Any] | None = None,
     limitations: Sequence[Mapping[str, Any]] | None = None,
+    keyring: Keyring | None = None,
 ) -> PackagedVersion:
     """Publishes the model as an immutable version of the model line `name`.
 
-    The same model, name and evaluation give the same digest. A version that the store has already
-    costs nothing but its signature by a new key.
+    The same model, name and evaluation give the same digest, encrypted with the model's key or not. A
+    version that the store has already costs nothing but its signature by a new key.
 
     Args:
         model: graph, signature, golden samples, card, lineage.
@@ -80,28 +81,30 @@ def package_model(
         limitations: what the evaluation found to be the model's limits (`dukou.evaluate.limitations`),
             kept in the card.
         profile: of the rows that it was trained on, to know drift by (`dukou.monitor.profile`).
+        keyring: encrypts every blob with the model's key, which the keyring wraps; None: in clear.
 
     Raises:
         InputError: `config.invalid` (the name), `formats.*` (the graph or its weights).
+        TrustError: `trust.wrong-encryption-key`: the model has a key that cannot be unwrapped here.
         ResourceError: `store.disk-full`, `store.not-writable`; the store is as it was.
     """
     parse_model_name(name)
     cut = cut_graph(model.graph)
     with store.publishing() as publication:
-        layers = [_write_file(publication, GRAPH_TYPE, GRAPH_FILE, cut.graph)]
+        writer = BlobWriter.make(store, publication, name, keyring)
+        writer.write_layer(GRAPH_TYPE, GRAPH_FILE, [cut.graph])
         for chunk in cut.chunks:
-            annotations = {FILE_PATH: chunk.name}
-            layers.append(publication.write_blob(WEIGHT_TYPE, chunk.parts, annotations=annotations))
+            writer.write_layer(WEIGHT_TYPE, chunk.name, chunk.parts)
         if model.golden is not None:
             golden = model.golden.to_json(model.signature)
-            layers.append(_write_file(publication, GOLDEN_TYPE, GOLDEN_FILE, golden))
+            writer.write_layer(GOLDEN_TYPE, GOLDEN_FILE, [golden])
         if profile is not None:
-            content = dump_canonical(profile)
-            layers.append(_write_file(publication, PROFILE_TYPE, PROFILE_FILE, content))
+            writer.write_layer(PROFILE_TYPE, PROFILE_FILE, [dump_canonical(profile)])
         card = dump_canonical(make_card(model, evaluation, limitations))
-        layers.append(_write_file(publication, CARD_TYPE, CARD_FILE, card))
-        config = publication.write_document(CONFIG_TYPE, make_config(model, name, layers))
-        manifest = make_manifest(config, layers)
+        writer.write_layer(CARD_TYPE, CARD_FILE, [card])
+        config = writer.write_config(make_config(model, name, writer.diff_ids))
+        layers = writer.layers
+        manifest = make_manifest(config, layers, writer.model_key_id)
         version = publication.write_document(
             MANIFEST_MEDIA_TYPE, manifest, artifact_type=ARTIFACT_TYPE
         )
@@ -109,7 +112,7 @@ def package_model(
         if signer is not None:
             bundle = sign_manifest(dump_canonical(manifest), signer, name)
             referrers.append(_write_signature(publication, version, bundle))
-        publication.commit(version, referrers)
+        publication.commit(version, referrers, writer.beside)
         return PackagedVersion(
             digest=version.digest,
             manifest=manifest,
@@ -119,8 +122,16 @@ def package_model(
         )
 
 
-def sign_version(store: Store, digest: str, signer: SigningKey) -> None:
+def sign_version(
+    store: Store, digest: str, signer: SigningKey, keyring: Keyring | None = None
+) -> None:
     """Adds a signature to a version that is in the store.
+
+    Args:
+        store: where the version lies.
+        digest: which.
+        signer: whose signature.
+        keyring: for an encrypted version; None takes the one of the home that the store lies in.
 
     Raises:
         StateError: `package.incomplete`: the version is not there.
@@ -131,14 +142,10 @@ def sign_version(store: Store, digest: str, signer: SigningKey) -> None:
 
     version = store.find_version(digest)
     manifest = store.read_blob(version.digest, version.size)
-    name = read_config(store, digest).name
+    name = read_config(store, digest, keyring).name
     with store.publishing() as publication:
         bundle = sign_manifest(manifest, signer, name)
         publication.commit(version, [_write_signature(publication, version, bundle)])
-
-
-def _write_file(publication: Publication, media_type: str, name: str, content: bytes) -> Descriptor:
-    return publication.write_blob(media_type, [content], annotations={FILE_PATH: name})
 
 
 def _write_signature(publication: Publication, version: Descriptor, bundle: bytes) -> Descriptor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ from dukou.package.disk import (
 )
 
 REF_NAME = "org.opencontainers.image.ref.name"
+# Tags of wrapped model keys (`encryption.py`): manifests in the index that are no versions.
+KEY_TAG = "dukou-key-"
 
 
 class Store:
@@ -86,7 +88,7 @@ class Store:
         return load_document(blob, f"manifest `{descriptor.digest}`")
 
     def index(self) -> list[Descriptor]:
-        """What `index.json` names: versions, and an index of referrers for each signed one."""
+        """What `index.json` names: versions, an index of referrers for each signed one, wrapped keys."""
         path = self.path / "index.json"
         try:
             document = load_document(path.read_bytes(), f"`{path}`")
@@ -96,7 +98,12 @@ class Store:
 
     def versions(self) -> list[Descriptor]:
         """The versions in the store, in the order of their arrival."""
-        return [d for d in self.index() if d.media_type == MANIFEST_MEDIA_TYPE]
+        return [
+            d
+            for d in self.index()
+            if d.media_type == MANIFEST_MEDIA_TYPE
+            and not (d.annotation(REF_NAME) or "").startswith(KEY_TAG)
+        ]
 
     def find_version(self, digest: str) -> Descriptor:
         """The version's descriptor.
@@ -316,27 +323,60 @@ class Publication:
         descriptor = self.write_blob(media_type, [dump_canonical(document)])
         return descriptor.with_artifact_type(artifact_type) if artifact_type else descriptor
 
-    def commit(self, version: Descriptor, referrers: Sequence[Descriptor] = ()) -> None:
-        """Makes the version and what refers to it appear, together, in `index.json`.
+    def commit(
+        self,
+        version: Descriptor | None,
+        referrers: Sequence[Descriptor] = (),
+        beside: Sequence[Descriptor] = (),
+    ) -> None:
+        """Makes the version, what refers to it and what lies beside it appear, together, in `index.json`.
 
         What others have put there meanwhile stays; what is there already is not put twice.
+
+        Args:
+            version: the version; None where only `beside` appears.
+            referrers: its signatures.
+            beside: entries with a tag of their own: wrapped model keys.
         """
         store = self._store
         with translate_errors(store.path), hold_lock(store._index_lock, shared=False, wait=True):
             index = store.index()
-            if all(version.digest != d.digest for d in index):
-                index.append(version)
-            known = store._referrers(index, version.digest)
-            added = [r for r in referrers if all(r.digest != k.digest for k in known)]
-            if added:
-                tag = version.digest.replace(":", "-")
-                listing = self.write_document(INDEX_MEDIA_TYPE, _index([*known, *added]))
-                index = [d for d in index if d.annotation(REF_NAME) != tag]
-                index.append(listing.with_annotations({REF_NAME: tag}))
-            # Every name of a blob is on the disk before the index that leads to it.
-            fsync_folder(store._blobs)
-            write_whole(store.path / "index.json", [dump_canonical(_index(index))], store._incoming)
-            fsync_folder(store.path)
+            there = {d.digest for d in index}
+            index += [d for d in beside if d.digest not in there]
+            if version is not None:
+                index = self._with_version(index, version, referrers)
+            self._write_index(index)
+
+    def replace_entries(self, fresh: Mapping[str, Descriptor]) -> None:
+        """Puts other entries in the places of some of `index.json`, all at once.
+
+        Args:
+            fresh: digest of an entry → what stands there instead. One that is gone is left out.
+        """
+        store = self._store
+        with translate_errors(store.path), hold_lock(store._index_lock, shared=False, wait=True):
+            self._write_index([fresh.get(d.digest, d) for d in store.index()])
+
+    def _with_version(
+        self, index: list[Descriptor], version: Descriptor, referrers: Sequence[Descriptor]
+    ) -> list[Descriptor]:
+        if all(version.digest != d.digest for d in index):
+            index.append(version)
+        known = self._store._referrers(index, version.digest)
+        added = [r for r in referrers if all(r.digest != k.digest for k in known)]
+        if not added:
+            return index
+        tag = version.digest.replace(":", "-")
+        listing = self.write_document(INDEX_MEDIA_TYPE, _index([*known, *added]))
+        index = [d for d in index if d.annotation(REF_NAME) != tag]
+        return [*index, listing.with_annotations({REF_NAME: tag})]
+
+    def _write_index(self, index: Sequence[Descriptor]) -> None:
+        # Every name of a blob is on the disk before the index that leads to it.
+        store = self._store
+        fsync_folder(store._blobs)
+        write_whole(store.path / "index.json", [dump_canonical(_index(index))], store._incoming)
+        fsync_folder(store.path)
 
 
 def _leave_alone(_leaf: Descriptor) -> None:

@@ -46,6 +46,7 @@ class EngineProcess:
         table: Path | None = None,
         threads: int | None = None,
         log: Path | None = None,
+        encryption_key: str | None = None,
     ) -> EngineProcess:
         """Starts an engine; returns at once. `wait_serving` waits for its first table.
 
@@ -58,6 +59,8 @@ class EngineProcess:
             table: a file with the table to begin with; the state directory's last one where None.
             threads: worker threads; the engine's choice where None.
             log: a file that its log is appended to; this process's stderr where None.
+            encryption_key: where the engine reads the encryption keys (a path, `env:VARIABLE`,
+                `command:WORDS`), never a key; `DUKOU_ENCRYPTION_KEY` says it where None.
 
         Raises:
             RemoteError: `engine.no-start`: the program cannot be run.
@@ -70,6 +73,8 @@ class EngineProcess:
             command += ["--table", table]
         if threads is not None:
             command += ["--threads", str(threads)]
+        if encryption_key is not None:
+            command += ["--encryption-key", encryption_key]
         lifeline_place = _FIRST_PLACE + len(listeners)
         environment = {
             key: value for key, value in os.environ.items() if not key.startswith("LISTEN_")

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 from dukou.base.errors import DukouError, RemoteError
+from dukou.base.settings import encryption_key_source
 from dukou.deploy import defaults
 from dukou.serve.bare import bare_table
 from dukou.serve.engine import EngineProcess, refusal
@@ -236,8 +237,14 @@ class Supervisor:
             table=self.layout.folder.desired if first else None,
             threads=self.order.threads,
             log=self.layout.log,
+            encryption_key=self._encryption_key(),
         )
         return self._engine.child
+
+    def _encryption_key(self) -> str:
+        # The home's own place also where there is no key yet: one that is made later is found.
+        home = self.layout.home
+        return encryption_key_source(home) or str(home / "keys" / "encryption.key")
 
     def _start_control(self) -> ChildProcess:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("LISTEN_")}

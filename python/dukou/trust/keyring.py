@@ -182,6 +182,22 @@ def load_keyring(home: Path) -> Keyring | None:
     return read_source(source)
 
 
+def retired_path(home: Path, key_id: str) -> Path:
+    """Where a rotation leaves a key that backups from before it still need."""
+    return key_path(home).with_name(f"encryption-{key_id}.key")
+
+
+def load_every_key(home: Path) -> Keyring | None:
+    """The configured keys and behind them the retired ones that lie here. Raises as `load_keyring`."""
+    keyring = load_keyring(home)
+    if keyring is None:
+        return None
+    retired = [
+        read_source(str(path)) for path in sorted(key_path(home).parent.glob("encryption-*.key"))
+    ]
+    return Keyring(keyring.source, (*keyring.keys, *(key for ring in retired for key in ring.keys)))
+
+
 def require_keyring(home: Path) -> Keyring:
     """The configured keys. Raises as `load_keyring`, and where none is configured."""
     keyring = load_keyring(home)

@@ -1,15 +1,17 @@
 //! The OCI image layout on disk, and a version of it.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use dukou_sys::FileBytes;
 use dukou_types::{Digest, ErrorCode, Failure, Signature};
 use serde::Deserialize;
 
 use super::{
-    TrustPolicy,
+    KeySource, TrustPolicy,
     blobs::{Blobs, Descriptor, corrupt, parse},
     bundle::{self, Verdict},
+    sealed::{self, ENCRYPTED, ModelKey},
 };
 
 const VERSION_TYPE: &str = "application/vnd.cncf.model.manifest.v1+json";
@@ -20,7 +22,13 @@ const WEIGHT_TYPE: &str = "application/vnd.cncf.model.weight.v1.raw";
 const GOLDEN_TYPE: &str = "application/vnd.dukou.model.golden.v1+json";
 const FILE_PATH: &str = "org.cncf.model.filepath";
 const REFERENCE: &str = "org.opencontainers.image.ref.name";
+const KEY_TYPE: &str = "application/vnd.dukou.model.key.v1+json";
+const KEY_TAG: &str = "dukou-key-";
+const KEY_ANNOTATION: &str = "dev.dukou.encryption.key";
+const SALT_ANNOTATION: &str = "dev.dukou.encryption.salt";
 const FORMAT: u32 = 1;
+const MANIFEST: &str = "the version's manifest";
+const CONFIG: &str = "the version's config";
 
 /// An OCI image layout, open for reading.
 #[derive(Debug)]
@@ -50,6 +58,8 @@ pub struct VerifiedVersion {
     pub golden: Option<Arc<FileBytes>>,
     /// The id of the key whose signature counted; `None` where none was required and none was good.
     pub signed_by: Option<String>,
+    /// Whether it is encrypted in the store: what is above must then reach no disk.
+    pub encrypted: bool,
 }
 
 #[derive(Deserialize)]
@@ -61,6 +71,32 @@ struct Manifest {
     layers: Vec<Descriptor>,
     #[serde(default)]
     subject: Option<Descriptor>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+/// A layer that was checked, in clear.
+struct File<'m> {
+    media_type: &'m str,
+    name: Option<String>,
+    bytes: Arc<FileBytes>,
+}
+
+/// How the blobs of an encrypted version are opened.
+struct Opener {
+    key: ModelKey,
+    /// sha256 of the layers' contents, in order.
+    salts: Vec<Digest>,
+}
+
+/// A wrapped model key.
+#[derive(Deserialize)]
+struct WrappedKey {
+    format: u32,
+    model: String,
+    model_key: String,
+    key: String,
+    wrapped: String,
 }
 
 /// Entries that are not ours may be in other words (other digests): only ours are read closely.
@@ -86,6 +122,8 @@ impl Index {
 #[derive(Deserialize)]
 struct Config {
     dukou: Dukou,
+    #[serde(default)]
+    modelfs: serde_json::Value,
 }
 
 #[derive(Deserialize)]
@@ -127,51 +165,41 @@ impl Store {
 
     /// Reads and checks a version: `package.incomplete` (a blob is absent), `package.digest-mismatch`,
     /// `trust.unsigned`, `trust.bad-signature`, `trust.unknown-key`, `formats.corrupt` (a document that
-    /// is genuine and yet not what `spec/artifact.md` says).
+    /// is genuine and yet not what `spec/artifact.md` says); of an encrypted one
+    /// `trust.no-encryption-key`, `trust.wrong-encryption-key`, `trust.bad-ciphertext`.
     pub fn open_version(
         &self,
         digest: &Digest,
         trust: &TrustPolicy,
+        keys: &KeySource,
     ) -> Result<VerifiedVersion, Failure> {
-        let what = "the version's manifest";
-        let bytes = self.blobs.open(digest, None, what)?;
-        // The signature first: nothing that an unsigned manifest says is worth reading.
-        let signed_by = self.signer(digest, &bytes, trust)?;
-        let manifest: Manifest = parse(&bytes, what)?;
-        if manifest.artifact_type.as_deref() != Some(VERSION_TYPE) {
-            return Err(corrupt(
-                what,
-                format!("its artifact type is `{}`", manifest.artifact_type.unwrap_or_default()),
-            ));
-        }
-        if manifest.config.media_type != CONFIG_TYPE {
-            return Err(corrupt(what, format!("its config is `{}`", manifest.config.media_type)));
-        }
-        let config: Config = self.blobs.document(&manifest.config, "the version's config")?;
+        let what = MANIFEST;
+        let (manifest, signed_by) = self.manifest(digest, trust)?;
+        let (config, opener) = self.config(&manifest, keys)?;
         let dukou = config.dukou;
         if dukou.format != FORMAT {
             return Err(corrupt(
-                "the version's config",
+                CONFIG,
                 format!("its format is {}, and {FORMAT} is known", dukou.format),
             ));
         }
-        let files = self.files(&manifest)?;
+        let files = self.files(&manifest, opener.as_ref())?;
         let of_type = |media_type: &'static str| {
-            files.iter().filter(move |(layer, ..)| layer.media_type == media_type)
+            files.iter().filter(move |file| file.media_type == media_type)
         };
         let mut graphs = of_type(GRAPH_TYPE);
-        let (Some((_, _, graph)), None) = (graphs.next(), graphs.next()) else {
+        let (Some(graph), None) = (graphs.next(), graphs.next()) else {
             return Err(corrupt(
                 what,
                 format!("it has not exactly one layer of type `{GRAPH_TYPE}`"),
             ));
         };
         let external = of_type(WEIGHT_TYPE)
-            .map(|(_, name, bytes)| {
-                let name = name.clone().ok_or_else(|| {
+            .map(|file| {
+                let name = file.name.clone().ok_or_else(|| {
                     corrupt(what, format!("a layer of weights has no `{FILE_PATH}`"))
                 })?;
-                Ok((name, Arc::clone(bytes)))
+                Ok((name, Arc::clone(&file.bytes)))
             })
             .collect::<Result<_, Failure>>()?;
         Ok(VerifiedVersion {
@@ -180,37 +208,165 @@ impl Store {
             variant: dukou.variant,
             signature: Signature { batchable: false, ..dukou.signature },
             labels: dukou.labels,
-            graph: Arc::clone(graph),
+            graph: Arc::clone(&graph.bytes),
             external,
-            golden: of_type(GOLDEN_TYPE).next().map(|(.., bytes)| Arc::clone(bytes)),
+            golden: of_type(GOLDEN_TYPE).next().map(|file| Arc::clone(&file.bytes)),
             signed_by,
+            encrypted: opener.is_some(),
         })
     }
 
-    /// Every layer, checked, with its file name. Types that we do not know are checked all the same.
+    /// Checks a version's signature and every digest, and decrypts nothing. Fails as
+    /// [`Store::open_version`].
+    pub fn check_version(&self, digest: &Digest, trust: &TrustPolicy) -> Result<(), Failure> {
+        let (manifest, _) = self.manifest(digest, trust)?;
+        self.blobs.described(&manifest.config, CONFIG)?;
+        for layer in &manifest.layers {
+            self.blobs.described(layer, "one of the version's layers")?;
+        }
+        Ok(())
+    }
+
+    /// The manifest, once its signature is believed, and whose that is.
+    fn manifest(
+        &self,
+        digest: &Digest,
+        trust: &TrustPolicy,
+    ) -> Result<(Manifest, Option<String>), Failure> {
+        let bytes = self.blobs.open(digest, None, MANIFEST)?;
+        // The signature first: nothing that an unsigned manifest says is worth reading.
+        let signed_by = self.signer(digest, &bytes, trust)?;
+        let manifest: Manifest = parse(&bytes, MANIFEST)?;
+        if manifest.artifact_type.as_deref() != Some(VERSION_TYPE) {
+            return Err(corrupt(
+                MANIFEST,
+                format!("its artifact type is `{}`", manifest.artifact_type.unwrap_or_default()),
+            ));
+        }
+        Ok((manifest, signed_by))
+    }
+
+    /// The config, and how the layers are opened where the version is encrypted.
+    fn config(
+        &self,
+        manifest: &Manifest,
+        keys: &KeySource,
+    ) -> Result<(Config, Option<Opener>), Failure> {
+        let layer = &manifest.config;
+        if layer.media_type == CONFIG_TYPE {
+            return Ok((self.blobs.document(layer, CONFIG)?, None));
+        }
+        if layer.media_type.strip_suffix(ENCRYPTED) != Some(CONFIG_TYPE) {
+            return Err(corrupt(MANIFEST, format!("its config is `{}`", layer.media_type)));
+        }
+        let key_id = manifest.annotations.get(KEY_ANNOTATION).ok_or_else(|| {
+            corrupt(MANIFEST, format!("it is encrypted and has no annotation `{KEY_ANNOTATION}`"))
+        })?;
+        let key = self.model_key(key_id, keys)?;
+        let salt = layer.annotations.get(SALT_ANNOTATION).and_then(|text| from_hex(text));
+        let salt = salt.ok_or_else(|| {
+            corrupt(MANIFEST, format!("its config's `{SALT_ANNOTATION}` is not hex"))
+        })?;
+        let bytes = self.blobs.described(layer, CONFIG)?;
+        let config: Config = parse(&key.open(CONFIG_TYPE, &salt, &bytes, CONFIG)?, CONFIG)?;
+        let salts: Vec<Digest> = serde_json::from_value(config.modelfs["diffIds"].clone())
+            .map_err(|error| corrupt(CONFIG, error))?;
+        if salts.len() != manifest.layers.len() {
+            return Err(corrupt(CONFIG, "its `diffIds` are not one a layer"));
+        }
+        Ok((config, Some(Opener { key, salts })))
+    }
+
+    /// The model key of this id, unwrapped.
+    fn model_key(&self, id: &str, keys: &KeySource) -> Result<ModelKey, Failure> {
+        let what = "the version's wrapped key";
+        let read = || -> Result<WrappedKey, Failure> {
+            let tag = format!("{KEY_TAG}{id}");
+            let entry = self.tagged(&tag)?.into_iter().next().ok_or_else(|| {
+                Failure::new(
+                    ErrorCode::PackageIncomplete,
+                    format!(
+                        "the version is encrypted with model key `{}`, and the store has no such \
+                         wrapped key",
+                        id.escape_default()
+                    ),
+                )
+            })?;
+            let manifest: Manifest = self.blobs.document(&entry, what)?;
+            let layer = manifest.layers.iter().find(|layer| layer.media_type == KEY_TYPE);
+            let layer = layer
+                .ok_or_else(|| corrupt(what, format!("it has no layer of type `{KEY_TYPE}`")))?;
+            self.blobs.document(layer, what)
+        };
+        let wrapped = match read() {
+            // A rotation puts another in its place; then the index, read again, leads there.
+            Err(failure) if failure.code == ErrorCode::PackageIncomplete => read()?,
+            other => other?,
+        };
+        if wrapped.format != FORMAT {
+            return Err(corrupt(
+                what,
+                format!("its format is {}, and {FORMAT} is known", wrapped.format),
+            ));
+        }
+        let bytes = STANDARD
+            .decode(&wrapped.wrapped)
+            .map_err(|_| corrupt(what, "`wrapped` is not base64"))?;
+        let about = sealed::about(&wrapped.model_key, &wrapped.key, &wrapped.model);
+        let key = ModelKey::of(keys.unwrap(&wrapped.key, &bytes, &about, "the version")?);
+        if key.id != id {
+            return Err(Failure::new(
+                ErrorCode::TrustBadCiphertext,
+                format!("{what} holds model key `{}`, not `{}`", key.id, id.escape_default()),
+            ));
+        }
+        Ok(key)
+    }
+
+    /// Every layer, checked and in clear, with its file name. Types that we do not know are checked all
+    /// the same.
     fn files<'m>(
         &self,
         manifest: &'m Manifest,
-    ) -> Result<Vec<(&'m Descriptor, Option<String>, Arc<FileBytes>)>, Failure> {
-        let what = "the version's manifest";
-        let mut files: Vec<(&Descriptor, Option<String>, Arc<FileBytes>)> = Vec::new();
-        for layer in &manifest.layers {
+        opener: Option<&Opener>,
+    ) -> Result<Vec<File<'m>>, Failure> {
+        let mut files: Vec<File<'m>> = Vec::new();
+        for (index, layer) in manifest.layers.iter().enumerate() {
             let name = layer.annotations.get(FILE_PATH);
             if let Some(name) = name {
                 if !is_plain_name(name) {
                     let shown: String = name.escape_default().take(80).collect();
                     return Err(corrupt(
-                        what,
+                        MANIFEST,
                         format!("`{shown}` is not a plain file name inside the version's folder"),
                     ));
                 }
-                if files.iter().any(|(_, other, _)| other.as_ref() == Some(name)) {
-                    return Err(corrupt(what, format!("two layers are called `{name}`")));
+                if files.iter().any(|other| other.name.as_ref() == Some(name)) {
+                    return Err(corrupt(MANIFEST, format!("two layers are called `{name}`")));
                 }
             }
-            let called = name.map_or(layer.media_type.as_str(), String::as_str);
-            let bytes = self.blobs.described(layer, &format!("the version's layer `{called}`"))?;
-            files.push((layer, name.cloned(), bytes));
+            let what = format!(
+                "the version's layer `{}`",
+                name.map_or(layer.media_type.as_str(), String::as_str)
+            );
+            let plain = layer.media_type.strip_suffix(ENCRYPTED);
+            let bytes = self.blobs.described(layer, &what)?;
+            let (media_type, bytes) = match (opener, plain) {
+                (None, None) => (layer.media_type.as_str(), bytes),
+                (Some(opener), Some(plain)) => {
+                    let salt = opener.salts.get(index).and_then(|digest| from_hex(digest.hex()));
+                    let salt = salt.ok_or_else(|| corrupt(CONFIG, "a digest is not hex"))?;
+                    let content = opener.key.open(plain, &salt, &bytes, &what)?;
+                    (plain, Arc::new(FileBytes::from(content)))
+                }
+                _ => {
+                    return Err(corrupt(
+                        MANIFEST,
+                        "some of its blobs are encrypted and others are not",
+                    ));
+                }
+            };
+            files.push(File { media_type, name: name.cloned(), bytes });
         }
         Ok(files)
     }
@@ -257,20 +413,7 @@ impl Store {
 
     /// The bundles that refer to a version, each read or the reason why not.
     fn bundles(&self, digest: &Digest) -> Result<Vec<Result<Arc<FileBytes>, Failure>>, Failure> {
-        let what = "the store's `index.json`";
-        let text = match std::fs::read(self.root.join("index.json")) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => {
-                return Err(Failure::new(
-                    ErrorCode::PackageIncomplete,
-                    format!("{what} cannot be read: {error}"),
-                ));
-            }
-        };
-        let tag = format!("sha256-{}", digest.hex());
-        let tagged = |entry: &serde_json::Value| entry["annotations"][REFERENCE] == tag.as_str();
-        let entries = parse::<Index>(&text, what)?.select(what, tagged)?;
+        let entries = self.tagged(&format!("sha256-{}", digest.hex()))?;
         let mut bundles = Vec::new();
         for entry in entries {
             let what = "the index of the version's signatures";
@@ -290,6 +433,23 @@ impl Store {
             }
         }
         Ok(bundles)
+    }
+
+    /// What stands in `index.json` under a tag.
+    fn tagged(&self, tag: &str) -> Result<Vec<Descriptor>, Failure> {
+        let what = "the store's `index.json`";
+        let text = match std::fs::read(self.root.join("index.json")) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => {
+                return Err(Failure::new(
+                    ErrorCode::PackageIncomplete,
+                    format!("{what} cannot be read: {error}"),
+                ));
+            }
+        };
+        let ours = |entry: &serde_json::Value| entry["annotations"][REFERENCE] == tag;
+        parse::<Index>(&text, what)?.select(what, ours)
     }
 
     /// The bundle of one referrer; `None` where it is something else than a signature of this version.
@@ -336,4 +496,13 @@ fn is_plain_name(name: &str) -> bool {
     name.len() <= 128
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
         && name.bytes().next().is_some_and(|first| first != b'.')
+}
+
+/// Bytes from hex digits, an even number of them.
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    if digits.is_empty() || !digits.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }

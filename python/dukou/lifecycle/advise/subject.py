@@ -85,19 +85,15 @@ def _of_project(project: Project, home: Path, say: Callable[[str], None]) -> Sub
 
 def _of_version(word: str, home: Path, into: Path) -> Subject:
     from dukou.package.store import Store
-    from dukou.package.unpack import open_version
+    from dukou.package.unpack import folder_for, open_version
     from dukou.registry.registry import Registry
     from dukou.trust.keys import load_trust_store
 
     with Registry.open(home) as registry:
         entry = registry.resolve(word)
-    model = open_version(
-        Store(home / "store"),
-        entry.digest,
-        load_trust_store(home),
-        folder=into / "model",
-        copy=True,
-    )
+    store = Store(home / "store")
+    folder = folder_for(store, entry.digest, into / "model")
+    model = open_version(store, entry.digest, load_trust_store(home), folder=folder, copy=True)
     reference = f"{entry.model}:{entry.number}"
     return _of_model(entry.model, f"the version `{reference}`", model)
 

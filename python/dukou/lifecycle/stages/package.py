@@ -13,6 +13,7 @@ from dukou.lifecycle.stages.evaluate import load_held_out
 
 if TYPE_CHECKING:
     from dukou.model.model import Model
+    from dukou.trust.keyring import Keyring
 
 
 class PackageStage:
@@ -28,7 +29,8 @@ class PackageStage:
         return {}
 
     def run(self, line: Line, into: Path) -> Mapping[str, Any]:  # noqa: ARG002 (the store is the place)
-        """Raises ResourceError `store.disk-full` and leaves the store as it was."""
+        """Raises ResourceError `store.disk-full` and leaves the store as it was, TrustError `trust.*`."""
+        from dukou.package.encryption import is_encrypted
         from dukou.package.package import package_model
         from dukou.package.store import Store
         from dukou.trust.keys import load_or_create_signing_key
@@ -47,6 +49,7 @@ class PackageStage:
             evaluation=evaluation,
             profile=_profile(line, model),
             limitations=line.facts("improve")["evaluation"]["limitations"],
+            keyring=_keyring(line),
         )
         return {
             "digest": packaged.digest,
@@ -54,14 +57,32 @@ class PackageStage:
             "new_bytes": packaged.new_bytes,
             "key": packaged.signed_by,
             "variant": model.variant,
+            "encrypted": is_encrypted(packaged.manifest),
         }
 
     def summary(self, facts: Mapping[str, Any]) -> str:
         """One line."""
         return (
             f"{facts['digest'][:19]}…, {facts['size_bytes']:,} bytes ({facts['new_bytes']:,} new), "
-            f"signed by {facts['key'][:12]}…"
+            f"signed by {facts['key'][:12]}…" + (", encrypted" if facts["encrypted"] else "")
         )
+
+
+def _keyring(line: Line) -> Keyring | None:
+    """What `[package] encrypt` says; where it says nothing, a version is encrypted where there is a key.
+
+    Raises:
+        TrustError: `trust.no-encryption-key`: it is to be encrypted, and there is no key.
+    """
+    from dukou.trust.keyring import load_keyring, require_keyring
+
+    match line.project.package.encrypt:
+        case True:
+            return require_keyring(line.home)
+        case False:
+            return None
+        case None:
+            return load_keyring(line.home)
 
 
 def _profile(line: Line, model: Model) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 //! Stores made here with keys made here, and then spoiled in every way that we could think of.
 
+mod encrypted;
 mod signatures;
 mod versions;
 
@@ -14,7 +15,7 @@ use ring::{
 use serde_json::{Value, json};
 
 use super::{
-    Store, TrustPolicy, VerifiedVersion,
+    KeySource, Store, TrustPolicy, VerifiedVersion,
     blobs::sha256,
     bundle,
     trust::{P256_PREFIX, key_id, pem},
@@ -137,7 +138,7 @@ impl Layout {
 
     fn open(&self, version: &Value, trust: &TrustPolicy) -> Result<VerifiedVersion, Failure> {
         let digest = Digest::parse(version["digest"].as_str().unwrap()).unwrap();
-        Store::open(self.folder.path())?.open_version(&digest, trust)
+        Store::open(self.folder.path())?.open_version(&digest, trust, &KeySource::new(None))
     }
 
     fn code(&self, version: &Value, trust: &TrustPolicy) -> ErrorCode {

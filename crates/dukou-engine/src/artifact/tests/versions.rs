@@ -146,8 +146,11 @@ fn the_conformance_stores_are_judged_as_they_say() {
         let require = expected["require_signature"].as_bool().unwrap();
         let trust = TrustPolicy::new(require, keys).unwrap();
         let digest = Digest::parse(expected["digest"].as_str().unwrap()).unwrap();
-        let opened =
-            Store::open(&case.join("store")).and_then(|store| store.open_version(&digest, &trust));
+        // Cases from before there was encryption say nothing of keys.
+        let keys =
+            expected["encryption_keys"].as_str().map_or(KeySource::new(None), KeySource::given);
+        let opened = Store::open(&case.join("store"))
+            .and_then(|store| store.open_version(&digest, &trust, &keys));
         let outcome = opened.as_ref().map_or_else(|failure| failure.code.as_str(), |_| "ok");
         let case = case.display();
         assert_eq!(outcome, expected["outcome"].as_str().unwrap(), "{case}");
@@ -158,6 +161,7 @@ fn the_conformance_stores_are_judged_as_they_say() {
         assert_eq!(json!(version.variant), said["variant"], "{case}");
         assert_eq!(json!(version.labels), said["labels"], "{case}");
         assert_eq!(json!(version.signed_by), said["signed_by"], "{case}");
+        assert_eq!(version.encrypted, said["encrypted"].as_bool().unwrap_or(false), "{case}");
         let signature = serde_json::to_value(&version.signature).unwrap();
         assert_eq!(signature["inputs"], said["signature"]["inputs"], "{case}");
         assert_eq!(signature["outputs"], said["signature"]["outputs"], "{case}");
