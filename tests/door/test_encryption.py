@@ -45,7 +45,7 @@ def test_from_clear_to_sealed_to_another_key(
     }
     assert main(["encryption", "rotate"]) == 0
     said = capsys.readouterr().out
-    assert f"`{before['key']}` is needed here no more" in said
+    assert f"`{before['key']}` is needed no more" in said
     secret = (home / "keys" / "encryption.key").read_text().split()[0]
     assert secret not in said
 

@@ -100,8 +100,14 @@ def _rotate(home: Path, _arguments: argparse.Namespace) -> tuple[dict[str, Any],
     done = rotate(home)
     lines = [f"key `{done.key.id}` seals now; {done.turned} things were wrapped anew by it"]
     old = ", ".join(f"`{key}`" for key in done.retired)
-    if done.taken_away:
-        lines.append(f"{old} is needed here no more, but for backups that it sealed")
+    if done.kept:
+        places = ", ".join(f"`{path}`" for path in done.kept)
+        lines.append(
+            f"{old} is needed for backups from before alone, and kept for them in {places}: "
+            "take it away when they are gone"
+        )
+    elif done.taken_away:
+        lines.append(f"{old} is needed no more")
     else:
         lines.append(f"take {old} out of {done.source}; nothing here needs it")
     document = {
@@ -109,6 +115,7 @@ def _rotate(home: Path, _arguments: argparse.Namespace) -> tuple[dict[str, Any],
         "retired": list(done.retired),
         "turned": done.turned,
         "taken_away": done.taken_away,
+        "kept": [str(path) for path in done.kept],
     }
     return document, "\n".join(lines)
 

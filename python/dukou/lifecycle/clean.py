@@ -21,6 +21,7 @@ from typing import Any
 
 from dukou.base.errors import DukouError, StateError
 from dukou.lifecycle.cache import hold_cache_alone, is_cache_used
+from dukou.lifecycle.results import SEALED
 
 _REMOVED = ".removed-"
 
@@ -293,7 +294,9 @@ def _time_of(record: Path) -> float:
 
 def _stage_results(home: Path, used: set[tuple[str, str]]) -> Iterator[Path]:
     for stage in _entries(home / "cache" / "stages"):
-        yield from (path for path in _entries(stage) if (stage.name, path.name) not in used)
+        for path in _entries(stage):
+            if (stage.name, path.name.removesuffix(SEALED)) not in used:
+                yield path
 
 
 def _champions(home: Path, named: set[str]) -> Iterator[Path]:

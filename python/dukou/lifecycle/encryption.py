@@ -6,14 +6,18 @@ to what lies there; `PLACES` lists them.
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dukou.base.errors import StateError
 from dukou.base.settings import resolve_setting
+from dukou.lifecycle.cache import hold_cache_alone
+from dukou.lifecycle.results import kept_results, protect_results
 from dukou.registry.backup.folder import Backups
 from dukou.serve.backup_age import read_backup_facts
 from dukou.trust.keyring import (
@@ -23,6 +27,7 @@ from dukou.trust.keyring import (
     note_key,
     own_file,
     require_keyring,
+    retired_path,
     write_key_file,
 )
 from dukou.trust.sealed import rewrap_file, sealed_under
@@ -80,6 +85,7 @@ class Rotation:
         source: of the keys.
         taken_away: whether the old keys are gone from their source; where it is a variable or a
             command its owner takes them away.
+        kept: files of old keys that backups from before the rotation need.
     """
 
     key: EncryptionKey
@@ -87,6 +93,7 @@ class Rotation:
     turned: int
     source: str
     taken_away: bool
+    kept: tuple[Path, ...] = ()
 
 
 def survey(home: Path) -> list[Holding]:
@@ -104,8 +111,9 @@ def protect(home: Path) -> int:
         DukouError: `trust.*`, `store.not-writable`.
     """
     keyring = require_keyring(home)
-    note_key(home, keyring.current)
-    return _protect(home, keyring)
+    with _alone(home):
+        note_key(home, keyring.current)
+        return _protect(home, keyring)
 
 
 def rotate(home: Path) -> Rotation:
@@ -119,6 +127,11 @@ def rotate(home: Path) -> Rotation:
             `trust.rotation-unfinished`, where the backups cannot be reached.
         DukouError: `trust.*`, `store.not-writable`.
     """
+    with _alone(home):
+        return _rotate(home)
+
+
+def _rotate(home: Path) -> Rotation:
     keyring = require_keyring(home)
     _require_backups(home)
     named = resolve_setting("encryption_key").value or ""
@@ -139,10 +152,18 @@ def rotate(home: Path) -> Rotation:
             "trust.rotation-unfinished",
             f"something is still written under the key {', '.join(sorted(old))}",
         )
+    kept: list[Path] = []
     if writable:
+        # Inside a backup things stay wrapped as they were when it was taken.
+        if _backup_files(home):
+            for key in keyring.keys[1:]:
+                kept.append(retired_path(home, key.id))
+                write_key_file(kept[-1], Keyring.of(key), replace=True)
         write_key_file(own_file(home), Keyring.of(keyring.current), replace=True)
     retired = tuple(key.id for key in keyring.keys[1:])
-    return Rotation(keyring.current, retired, turned, keyring.source, taken_away=writable)
+    return Rotation(
+        keyring.current, retired, turned, keyring.source, taken_away=writable, kept=tuple(kept)
+    )
 
 
 def configured(home: Path) -> Keyring | None:
@@ -150,9 +171,50 @@ def configured(home: Path) -> Keyring | None:
     return load_keyring(home)
 
 
+@contextlib.contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """No run of the line meanwhile: it would go on with a key that it has read already.
+
+    Raises:
+        StateError: `cache.in-use`.
+    """
+    with hold_cache_alone(home) as alone:
+        if not alone:
+            raise StateError("cache.in-use", f"a `dukou ship` or `dukou retrain` runs in `{home}`")
+        yield
+
+
 def _protect(home: Path, keyring: Keyring) -> int:
-    captures = sum(store.protect(keyring) for store in _capture_stores(home))
-    return captures + sum(rewrap_file(file, keyring) for file in _backup_files(home))
+    from dukou.package.encryption import rewrap_model_keys
+    from dukou.package.store import Store
+
+    turned = sum(store.protect(keyring) for store in _capture_stores(home))
+    turned += sum(rewrap_file(file, keyring) for file in _backup_files(home))
+    turned += rewrap_model_keys(Store(home / "store"), keyring)
+    turned += protect_results(home, keyring)
+    # Versions that were copied out for a retraining, before they were encrypted: made again when needed.
+    shutil.rmtree(home / "cache" / "champions", ignore_errors=True)
+    return turned
+
+
+def _versions(home: Path) -> Holding:
+    """The versions of the store; the key of an encrypted one is where its model's key is wrapped."""
+    from dukou.package.encryption import is_encrypted, model_key_id, wrapped_keys
+    from dukou.package.store import Store
+
+    store = Store(home / "store")
+    wrapped = {document["model_key"]: document["key"] for document in wrapped_keys(store)}
+    under: Counter[str] = Counter()
+    clear = clear_bytes = 0
+    for version in store.versions():
+        manifest = store.read_manifest(version)
+        if is_encrypted(manifest):
+            under[wrapped.get(model_key_id(manifest, f"version `{version.digest}`"), "none")] += 1
+        else:
+            clear += 1
+            clear_bytes += sum(int(layer["size"]) for layer in manifest["layers"])
+    note = "a version never changes: `dukou ship` makes an encrypted one" if clear else ""
+    return Holding("versions", dict(under), clear, clear_bytes, note)
 
 
 def _captures(home: Path) -> Holding:
@@ -210,4 +272,60 @@ def _require_backups(home: Path) -> None:
         )
 
 
-PLACES: tuple[Callable[[Path], Holding], ...] = (_captures, _backups)
+def _results(home: Path) -> Holding:
+    """Kept results of stages: rows cut for training and tests, trained and converted models."""
+    under: Counter[str] = Counter()
+    clear = clear_bytes = 0
+    for path in kept_results(home):
+        key = None if path.is_dir() else sealed_under(path)
+        if key is not None:
+            under[key] += 1
+        else:
+            clear += 1
+            clear_bytes += _bytes_of(path)
+    return Holding(
+        "results of stages",
+        dict(under),
+        clear,
+        clear_bytes,
+        "`dukou encryption apply` seals them" if clear else "",
+    )
+
+
+def _copies(home: Path) -> Holding:
+    """Copies in clear that are made for speed, and can be made again."""
+    folders = [
+        *_entries(home / "cache" / "champions"),
+        *_entries(home / "cache" / "conversions"),
+        *_entries(home / "store" / "versions"),
+        *_entries(home / "compiled"),
+    ]
+    folders = [folder for folder in folders if any(file.is_file() for file in folder.rglob("*"))]
+    note = "of models in clear; `dukou clean` takes away what is not used" if folders else ""
+    return Holding("copies", {}, len(folders), sum(map(_bytes_of, folders)), note)
+
+
+def _records(home: Path) -> Holding:
+    """Run records: numbers, plots, and the project's file. They are not sealed."""
+    files = [path for path in (home / "runs").rglob("*") if path.is_file()]
+    note = "numbers and plots of runs, no rows; never sealed" if files else ""
+    return Holding("run records", {}, len(files), sum(p.stat().st_size for p in files), note)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _bytes_of(path: Path) -> int:
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+PLACES: tuple[Callable[[Path], Holding], ...] = (
+    _captures,
+    _versions,
+    _results,
+    _copies,
+    _backups,
+    _records,
+)

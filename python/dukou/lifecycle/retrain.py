@@ -25,6 +25,8 @@ from dukou.lifecycle.project import Project
 from dukou.lifecycle.runner import Shipment, ship
 from dukou.lifecycle.stages.data import TEST, TRAIN, write_csv
 from dukou.package.disk import hold_lock, translate_errors
+from dukou.package.memory import memory_folder, memory_scope
+from dukou.trust.keyring import load_keyring
 
 if TYPE_CHECKING:
     import numpy as np
@@ -238,7 +240,9 @@ def watch(
     said = ""
     while not ended(poll.total_seconds()):
         try:
-            retrain_if_due(project, home, say=say)
+            # Folders in memory go with a process that ends; this one goes on.
+            with memory_scope():
+                retrain_if_due(project, home, say=say)
             said = ""
         except DukouError as error:
             # What is in the way now (a locked registry, a full disk) may be gone at the next look.
@@ -275,8 +279,8 @@ def _run(
             retraining["stream"] = describe_stream(home, name, rows, task=project.model.task)
         retraining |= {"champion": champion and champion.version, "labelled": rows.count}
         # What the stages keep of the rows is under their own keys: these files are needed until then.
-        with tempfile.TemporaryDirectory(prefix="retrain-", dir=home / "cache") as folder:
-            changed = _with_rows(project, base, rows, Path(folder))
+        with _scratch(home) as folder:
+            changed = _with_rows(project, base, rows, folder)
             shipment = ship(
                 changed, home, until="gates", champion=champion, say=say, notes=retraining
             )
@@ -294,6 +298,17 @@ def _newest_record(home: Path, name: str) -> Path | None:
     """Of the run that was just stopped: it is written whatever stopped it."""
     found = [path for path in (home / "runs" / name).glob("*") if (path / "report.html").is_file()]
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+@contextlib.contextmanager
+def _scratch(home: Path) -> Iterator[Path]:
+    """A folder for rows: in the home, or in memory where what lies there is to be sealed."""
+    if load_keyring(home) is not None:
+        with memory_folder() as folder:
+            yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="retrain-", dir=home / "cache") as place:
+        yield Path(place)
 
 
 def _with_rows(project: Project, base: Shipment, rows: LabelledRows, into: Path) -> Project:

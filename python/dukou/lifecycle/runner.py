@@ -1,8 +1,7 @@
 """Runs a project's line, stage by stage, taking kept results where nothing changed.
 
-A kept result lies under `DUKOU_HOME/cache/stages/<stage>/<key>/`, where the key is the digest of all
-that the stage depends on, the keys of the stages that it needs among them. It appears by rename, so
-that what was interrupted is never taken for done.
+A kept result (`results.py`) has a key: the digest of all that the stage depends on, the keys of the
+stages that it needs among them.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ from dukou.lifecycle import STAGES
 from dukou.lifecycle.cache import use_cache
 from dukou.lifecycle.champion import Champion
 from dukou.lifecycle.project import Project
+from dukou.lifecycle.results import FACTS, KeptResults
 from dukou.lifecycle.stage import Line, Stage, StageResult
-
-FACTS = "facts.json"
+from dukou.trust.keyring import require_keyring
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +85,21 @@ def ship(
             f"`{until}` is not a stage",
             hint=f"the stages are {', '.join(STAGES)}",
         )
+    if project.package.encrypt:
+        require_keyring(home)  # said now, not after an hour of training
     line = Line(project, home, champion=champion, say=say)
     record = _open_record(home, project.model.name)
     keys: dict[str, str] = {}
     failure: DukouError | None = None
     try:
         with use_cache(home):
-            for name, reference in STAGES.items():
-                stage = cast("Stage", resolve(reference)())
-                line.results[name] = _run_stage(stage, line, keys, fresh=fresh)
-                if name == until:
-                    break
+            kept = KeptResults(home)
+            with kept.private_temporaries():
+                for name, reference in STAGES.items():
+                    stage = cast("Stage", resolve(reference)())
+                    line.results[name] = _run_stage(stage, line, keys, kept, fresh=fresh)
+                    if name == until:
+                        break
     except DukouError as error:
         failure = error
         raise
@@ -124,7 +127,9 @@ def find_shipped_rollout(home: Path, model: str) -> int | None:
     return None
 
 
-def _run_stage(stage: Stage, line: Line, keys: dict[str, str], *, fresh: bool) -> StageResult:
+def _run_stage(
+    stage: Stage, line: Line, keys: dict[str, str], kept: KeptResults, *, fresh: bool
+) -> StageResult:
     depends = {
         "dukou": __version__,
         "stage": [stage.name, stage.revision],
@@ -133,25 +138,22 @@ def _run_stage(stage: Stage, line: Line, keys: dict[str, str], *, fresh: bool) -
     }
     key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:32]
     keys[stage.name] = key
-    kept = line.home / "cache" / "stages" / stage.name / key
-    if stage.cached and not fresh and (kept / FACTS).is_file():
-        facts = json.loads((kept / FACTS).read_text(encoding="utf-8"))
+    found = kept.find(stage.name, key) if stage.cached and not fresh else None
+    if found is not None:
+        facts = json.loads((found / FACTS).read_text(encoding="utf-8"))
         line.say(f"{stage.name:<9} {stage.summary(facts)} (kept)")
-        return StageResult(stage.name, kept, facts, 0.0, cached=True)
-    kept.parent.mkdir(parents=True, exist_ok=True)
+        return StageResult(stage.name, found, facts, 0.0, cached=True)
     begun = time.monotonic()
-    work = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=kept.parent))
+    work = kept.begin(stage.name, key)
     try:
         facts = dict(stage.run(line, work))
         (work / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
-        if kept.exists():
-            shutil.rmtree(kept)
-        work.rename(kept)
+        folder = kept.keep(stage.name, key, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     seconds = time.monotonic() - begun
     line.say(f"{stage.name:<9} {stage.summary(facts)} ({seconds:.1f} s)")
-    return StageResult(stage.name, kept, facts, seconds, cached=False)
+    return StageResult(stage.name, folder, facts, seconds, cached=False)
 
 
 def _open_record(home: Path, model: str) -> Path:

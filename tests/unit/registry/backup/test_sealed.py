@@ -9,11 +9,18 @@ import pytest
 from tests.artifacts import Place, make_layers, make_model
 
 from dukou.base.errors import StateError, TrustError
-from dukou.lifecycle.backup import open_backups, prove_home, restore_backup, take_backup
+from dukou.lifecycle.backup import (
+    open_backups,
+    prove_home,
+    restore_backup,
+    take_backup,
+    verify_backup,
+)
 from dukou.lifecycle.encryption import rotate
+from dukou.package.package import package_model
 from dukou.registry.backup.folder import Backups
 from dukou.registry.registry import ANYTHING, Registry
-from dukou.trust.keyring import create_key, key_path
+from dukou.trust.keyring import create_key, key_path, require_keyring, retired_path
 
 
 @pytest.fixture
@@ -92,3 +99,34 @@ def test_a_rotation_turns_the_backups_too(place: Place, tmp_path: Path) -> None:
     assert again.new_bytes < again.snapshot.size
     shutil.rmtree(tmp_path / "restored")
     backups.restore(again.snapshot, tmp_path / "restored")
+
+
+def test_encrypted_versions_are_proved_from_memory_also_after_a_rotation(
+    place: Place, tmp_path: Path
+) -> None:
+    """What is wrapped inside a snapshot stays so: the old key is kept for it, and for nothing else."""
+    packaged = package_model(
+        make_model(tmp_path / "e", *make_layers(4, 3, seed=2)),
+        place.store,
+        name="secret",
+        signer=place.key,
+        keyring=require_keyring(place.home),
+    )
+    with Registry.open(place.home) as registry:
+        number = registry.register_version("secret", packaged.digest)
+        registry.set_alias("secret", "champion", number, expected=ANYTHING)
+    backups = open_backups(place.home, tmp_path / "backups")
+    taken = take_backup(place.home, backups).snapshot
+    assert "secret:1" in verify_backup(place.home, backups, taken.id).found["versions"]
+    old = require_keyring(place.home).current
+    done = rotate(place.home)
+    assert done.kept == (retired_path(place.home, old.id),)
+    assert done.kept[0].stat().st_mode & 0o777 == 0o600
+    assert require_keyring(place.home).keys == (done.key,)
+    again = open_backups(place.home, tmp_path / "backups")
+    assert "secret:1" in verify_backup(place.home, again, taken.id).found["versions"]
+    done.kept[0].unlink()
+    with pytest.raises(StateError, match="trust.wrong-encryption-key"):
+        verify_backup(place.home, again, taken.id)
+    newer = take_backup(place.home, again).snapshot
+    assert "secret:1" in verify_backup(place.home, again, newer.id).found["versions"]
