@@ -322,7 +322,10 @@ class CaptureStore:
         import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(self._open(part), columns=columns)
+            # On this thread alone: parts are small, and a pool that is still ending when the interpreter
+            # does has taken the process with it (`terminate called without an active exception`).
+            file = pq.ParquetFile(self._open(part), pre_buffer=False)
+            table = file.read(columns=columns, use_threads=False)
             if not {"request_id", "key"}.isdisjoint(table.column_names):
                 return table
         except FileNotFoundError:
