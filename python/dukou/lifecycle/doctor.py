@@ -38,6 +38,7 @@ _OTHER_VARIABLES = (
     "DUKOU_OUTPUT",
     "DUKOU_SEED",
     "DUKOU_TARGET",
+    "DUKOU_TASK",
 )
 # extra → what it is for.
 _EXTRAS = {

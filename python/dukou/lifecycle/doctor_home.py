@@ -33,6 +33,7 @@ def check_home(home: Path, guard: Guard, *, every_byte: bool = False) -> Iterato
     yield from guard("home", lambda: _check_folder(home))
     if os.path.isdir(home) and os.access(home, os.R_OK | os.X_OK):  # noqa: PTH112 (never raises)
         yield from guard("keys", lambda: _check_keys(home))
+        yield from guard("encryption", lambda: check_encryption(home))
         yield from guard("registry", lambda: _check_registry(home))
         if every_byte:
             yield from guard("store", lambda: _check_every_byte(home))
@@ -146,6 +147,41 @@ def _check_keys(home: Path) -> Iterator[Finding]:
         )
     keys = "1 key is trusted" if len(trusted) == 1 else f"{len(trusted)} keys are trusted"
     yield Finding("trust", "ok", f"{keys} (`{home / 'trust'}`)")
+
+
+def check_encryption(home: Path) -> Iterator[Finding]:
+    """The encryption key, and whether it opens what is sealed here.
+
+    Raises:
+        DukouError: `trust.*`: the key cannot be had, or may be read by others.
+    """
+    from dukou.lifecycle.encryption import configured, survey
+
+    keyring, holdings = configured(home), survey(home)
+    sealed = sum(holding.sealed for holding in holdings)
+    clear = sum(holding.clear for holding in holdings)
+    if keyring is None:
+        says = "no encryption key: what is written here is in clear"
+    else:
+        says = f"key `{keyring.current.id}`: {sealed} things are sealed, {clear} lie here in clear"
+    yield Finding("encryption", "ok", says)
+    here = {key.id for key in keyring.keys} if keyring else set()
+    foreign = {key for holding in holdings for key in holding.under} - here
+    if foreign:
+        yield Finding(
+            "encryption",
+            "problem",
+            f"something is sealed under a key that is not here: {', '.join(sorted(foreign))}",
+            "add that key to the key's source as a second line, and `dukou encryption rotate`",
+            "trust.wrong-encryption-key" if keyring else "trust.no-encryption-key",
+        )
+    elif keyring is not None and len(keyring.keys) > 1:
+        yield Finding(
+            "encryption",
+            "warning",
+            f"{keyring.source} holds {len(keyring.keys)} keys: a rotation is unfinished",
+            "`dukou encryption rotate` finishes it",
+        )
 
 
 def _check_registry(home: Path) -> Iterator[Finding]:

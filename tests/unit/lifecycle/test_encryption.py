@@ -8,6 +8,7 @@ import pytest
 from tests.unit.monitor.test_store import tapped
 
 from dukou.base.errors import DukouError
+from dukou.lifecycle.doctor_home import check_encryption
 from dukou.lifecycle.encryption import protect, rotate, survey
 from dukou.monitor.store import CaptureStore
 from dukou.trust.keyring import (
@@ -107,3 +108,23 @@ def test_what_goes_on_being_written_under_the_old_key_is_told(
     assert old.id in caught.value.message
     assert len(require_keyring(tmp_path).keys) == 2, "both keys stay"
     assert path.exists()
+
+
+def test_the_doctor_says_how_the_key_is_and_what_it_does_not_open(tmp_path: Path) -> None:
+    CaptureStore(tmp_path, "m").append(tapped(0, 1))
+    assert [f.level for f in check_encryption(tmp_path)] == ["ok"]
+    old, path = create_key(tmp_path)
+    CaptureStore(tmp_path, "m").append(tapped(1, 1))
+    [found] = check_encryption(tmp_path)
+    assert (found.level, found.code) == ("ok", None)
+    assert f"`{old.id}`: 1 things are sealed, 1 lie here in clear" in found.says
+    new = EncryptionKey.generate()
+    write_key_file(path, Keyring.of(new, old), replace=True)
+    assert [f.level for f in check_encryption(tmp_path)] == ["ok", "warning"]
+    write_key_file(path, Keyring.of(new), replace=True)
+    problem = list(check_encryption(tmp_path))[-1]
+    assert (problem.level, problem.code) == ("problem", "trust.wrong-encryption-key")
+    assert old.id in problem.says
+    path.chmod(0o644)
+    with pytest.raises(DukouError, match="trust.key-readable"):
+        list(check_encryption(tmp_path))
