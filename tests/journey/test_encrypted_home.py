@@ -8,15 +8,14 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import onnx
 import pytest
-from dukou.lifecycle.drill import drill_backup
 from onnx import numpy_helper
 
 from dukou.base.errors import TrustError
+from dukou.lifecycle.backup import open_backups, take_backup, verify_backup
 from dukou.lifecycle.champion import open_champion
 from dukou.lifecycle.encryption import rotate, survey
 from dukou.lifecycle.project import load_project
@@ -172,12 +171,14 @@ def test_a_served_version_and_what_callers_send_lie_nowhere_in_clear(
     assert found_in(place.home, planted) == []
     clear = {holding.place: holding.clear for holding in survey(place.home)}
     assert clear == dict.fromkeys(clear, 0)
-    # A retraining starts from it, and a drill proves a copy of it, without a disk.
+    # A retraining starts from it, and a backup of it is proved, without a disk.
     champion = open_champion(place.home, "chain", 1, packaged.digest)
     assert is_in_memory(champion.warm_start)
-    drilled = drill_backup(cast("Any", None), place.home, lambda _text: None)
-    assert drilled["champions"] == {"chain:1": 1}
+    backups = open_backups(place.home, tmp_path / "backups")
+    take_backup(place.home, backups)
+    assert verify_backup(place.home, backups).found["versions"] == {"chain:1": 1}
     assert found_in(place.home, planted) == []
+    assert found_in(tmp_path / "backups", planted) == []
     # Without the key it is not served, and says what is missing.
     key_path(place.home).rename(place.home / "keys" / "aside")
     done = place.dukou("serve", "chain", "--json", "--port", "0")

@@ -73,8 +73,6 @@ class EngineProcess:
             command += ["--table", table]
         if threads is not None:
             command += ["--threads", str(threads)]
-        if encryption_key is not None:
-            command += ["--encryption-key", encryption_key]
         lifeline_place = _FIRST_PLACE + len(listeners)
         environment = {
             key: value for key, value in os.environ.items() if not key.startswith("LISTEN_")
@@ -84,6 +82,8 @@ class EngineProcess:
             "LISTEN_FDNAMES": ":".join(listeners),
             "DUKOU_LIFELINE_FD": str(lifeline_place),
         }
+        if encryption_key is not None:
+            environment["DUKOU_ENCRYPTION_KEY"] = encryption_key
         places = {
             _FIRST_PLACE + index: listener.fileno()
             for index, listener in enumerate(listeners.values())
