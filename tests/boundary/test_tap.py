@@ -13,7 +13,8 @@ from tests.serving import exchange, house, wait_until
 from dukou.registry.registry import Registry
 from dukou.serve.local_api import LocalApi
 
-DEPLOYMENT = {"version": 1, "name": "chain", "models": [{"name": "chain", "capture": {}}]}
+KEPT = {"name": "chain", "capture": {}, "privacy": {"fields": {"x": "keep"}}}
+DEPLOYMENT = {"version": 1, "name": "chain", "models": [KEPT]}
 
 
 def test_what_callers_sent_and_got_is_in_the_tap_and_nowhere_else_when_nobody_asks(

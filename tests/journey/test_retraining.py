@@ -55,6 +55,9 @@ min_requests = 40
 capture = true
 window_rows = 150
 
+[privacy]
+fields = { "*" = "keep" }
+
 [retrain]
 min_labels = 150
 recent_rows = 600

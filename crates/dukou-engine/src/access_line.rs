@@ -4,7 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use dukou_types::Principal;
 
-use crate::record::Outcome;
+use crate::{
+    private::{is_harmless, is_machine_made},
+    record::Outcome,
+};
 
 /// Appends an outcome as one line of JSON.
 pub fn push_line(line: &mut Vec<u8>, outcome: &Outcome<'_>, request: Duration, now: SystemTime) {
@@ -13,7 +16,7 @@ pub fn push_line(line: &mut Vec<u8>, outcome: &Outcome<'_>, request: Duration, n
     line.extend_from_slice(b"\",\"id\":\"");
     push_hex(line, outcome.id.0);
     line.push(b'"');
-    push_text(line, "client_id", outcome.client_id);
+    push_text(line, "client_id", outcome.client_id.filter(|id| is_machine_made(id)));
     push_text(line, "listener", Some(outcome.listener));
     push_text(line, "dialect", Some(outcome.dialect.as_str()));
     push_text(line, "operation", Some(outcome.operation));
@@ -24,7 +27,7 @@ pub fn push_line(line: &mut Vec<u8>, outcome: &Outcome<'_>, request: Duration, n
             push_text(line, "arm", Some(lane.arm.as_str()));
             push_text(line, "revision", Some(lane.revision.as_str()));
         }
-        None => push_text(line, "model", outcome.asked_model),
+        None => push_text(line, "model", outcome.asked_model.filter(|name| is_harmless(name))),
     }
     push_number(line, "status", u64::from(outcome.status));
     push_text(line, "code", Some(outcome.error.map_or("ok", |code| code.as_str())));

@@ -38,6 +38,7 @@ pub mod local_api;
 pub mod metrics;
 pub mod origin;
 pub mod plan;
+pub mod private;
 pub mod record;
 pub mod rehearse;
 pub mod retire;

@@ -20,6 +20,7 @@ use dukou_engine::{
     engine::Engine,
     events::{self, Event, Level},
     local_api::LocalApi,
+    private::hide_values_of_panics,
     swap::Swap,
     workers::Workers,
 };
@@ -43,6 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    hide_values_of_panics();
     match Arguments::parse(env::args_os().skip(1)) {
         Ok(Arguments::Hello { runtime }) => hello(runtime.as_deref()),
         Ok(Arguments::Serve(arguments)) => match serve(arguments) {

@@ -59,6 +59,8 @@ pub(crate) struct Answer {
 
 /// How long a client says that it will wait, in milliseconds.
 const TIMEOUT: &str = "dukou-timeout-ms";
+/// Whose rows a request holds, in UTF-8.
+const SUBJECT: &str = "dukou-subject";
 
 /// Answers one request, whatever happens on the way: a failure becomes its status and sentence, a
 /// panic the failure `engine.internal`, and a client that leaves is written down as one that left.
@@ -153,6 +155,7 @@ where
     };
     let carriage = std::mem::take(&mut decoded.carriage);
     visit.client_id = decoded.client_id.clone();
+    visit.subject = named_subject(&head.headers, decoded.subject.take())?;
     let request = visit.request(decoded, deadline);
     after.copy(&request);
 
@@ -235,6 +238,27 @@ fn named_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
     }
 }
 
+/// Whose rows these are, by the header or by the request's own parameter.
+fn named_subject(
+    headers: &HeaderMap,
+    parameter: Option<Arc<str>>,
+) -> Result<Option<Arc<str>>, Failure> {
+    let Some(value) = headers.get(SUBJECT) else {
+        return Ok(parameter);
+    };
+    let refuse = |message: String| Err(Failure::new(ErrorCode::WireInvalidField, message));
+    let said = match std::str::from_utf8(value.as_bytes()) {
+        Ok(text) if v2::is_subject(text) => text,
+        _ => return refuse(format!("`{SUBJECT}` must be {}", v2::SUBJECT_RULE)),
+    };
+    match parameter {
+        Some(other) if *other != *said => {
+            refuse(format!("`{SUBJECT}` and parameter `subject` name two people"))
+        }
+        _ => Ok(Some(said.into())),
+    }
+}
+
 /// Waits for `rest` until the deadline.
 async fn before<F: Future>(deadline: Instant, rest: F) -> Result<F::Output, Failure> {
     timeout_at(deadline.into(), rest).await.map_err(|_| {
@@ -287,6 +311,28 @@ mod tests {
         assert_eq!(failure.code, ErrorCode::EngineInternal);
         assert_eq!(failure.detail.as_deref(), Some("on purpose"));
         assert!(!failure.message.contains("purpose"), "callers do not hear of our inside");
+    }
+
+    #[test]
+    fn a_subject_is_named_once() {
+        let ask = |header: Option<&[u8]>, parameter: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(header) = header {
+                headers.insert(SUBJECT, HeaderValue::from_bytes(header).unwrap());
+            }
+            let named = named_subject(&headers, parameter.map(Into::into));
+            named.map(|named| named.map(|name| name.to_string())).map_err(|failure| failure.code)
+        };
+        assert_eq!(ask(None, None), Ok(None));
+        assert_eq!(ask(None, Some("a")), Ok(Some("a".to_owned())));
+        assert_eq!(ask(Some("王小明".as_bytes()), None), Ok(Some("王小明".to_owned())));
+        assert_eq!(ask(Some(b"a"), Some("a")), Ok(Some("a".to_owned())));
+        let long = "x".repeat(257);
+        for (header, parameter) in
+            [(&b"a"[..], Some("b")), (b"", None), (b"\xff", None), (long.as_bytes(), None)]
+        {
+            assert_eq!(ask(Some(header), parameter), Err(ErrorCode::WireInvalidField));
+        }
     }
 
     #[test]

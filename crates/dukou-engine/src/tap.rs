@@ -35,6 +35,7 @@ pub struct Captured {
     time: SystemTime,
     id: RequestId,
     client_id: Option<Arc<str>>,
+    subject: Option<Arc<str>>,
     lane: Arc<Lane>,
     inputs: SmallVec<[Tensor; 2]>,
     outputs: SmallVec<[Tensor; 2]>,
@@ -52,6 +53,7 @@ impl Captured {
             time: SystemTime::now(),
             id: visit.id,
             client_id: visit.client_id.clone(),
+            subject: visit.subject.clone(),
             lane,
             inputs,
             outputs,
@@ -140,6 +142,7 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         Field::new("time", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), false),
         text("request_id"),
         Field::new("client_id", DataType::Utf8, true),
+        Field::new("subject", DataType::Utf8, true),
         text("model"),
         text("version"),
         text("arm"),
@@ -158,7 +161,7 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
 /// What Arrow said: a tensor is too large for its offsets.
 pub fn to_stream(requests: &[Captured]) -> Result<Vec<u8>, ArrowError> {
     let mut time = TimestampMillisecondBuilder::new().with_timezone("UTC");
-    let mut texts: [StringBuilder; 9] = std::array::from_fn(|_| StringBuilder::new());
+    let mut texts: [StringBuilder; 10] = std::array::from_fn(|_| StringBuilder::new());
     let mut shape = ListBuilder::new(Int64Builder::new());
     let mut bytes = BinaryBuilder::new();
     let mut scratch = Vec::new();
@@ -175,6 +178,7 @@ pub fn to_stream(requests: &[Captured]) -> Result<Vec<u8>, ArrowError> {
             let values = [
                 Some(&*id),
                 request.client_id.as_deref(),
+                request.subject.as_deref(),
                 Some(lane.version.model.as_str()),
                 Some(lane.version.version.as_str()),
                 Some(lane.arm.as_str()),

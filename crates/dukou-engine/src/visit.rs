@@ -18,6 +18,8 @@ use http::Response;
 use crate::{
     counters::thread_number,
     engine::Engine,
+    events::{Level, log},
+    private::hide_values,
     record::{InFlight, Outcome},
     reply::Rope,
     serving::Lane,
@@ -34,6 +36,8 @@ pub struct Visit<'e> {
     pub principal: Principal,
     /// The client's own id.
     pub client_id: Option<Arc<str>>,
+    /// Whose rows these are, for the tap alone: it is never written to a log.
+    pub subject: Option<Arc<str>>,
     /// Bytes of the body that came.
     pub bytes_in: usize,
     /// Whether that was all of it.
@@ -57,6 +61,7 @@ impl<'e> Visit<'e> {
             received: Instant::now(),
             principal: Principal::Loopback,
             client_id: None,
+            subject: None,
             bytes_in: 0,
             body_was_read: false,
             engine,
@@ -125,9 +130,13 @@ impl<'e> Visit<'e> {
     }
 
     fn log(&self, failure: &Failure) {
-        use crate::events::{Level, log_failure};
         if failure.detail.is_some() || failure.code == ErrorCode::EngineInternal {
-            log_failure(Level::Error, format_args!("request {}", self.id), failure);
+            let words = match &failure.detail {
+                Some(detail) => format!("{failure} ({detail})"),
+                None => failure.to_string(),
+            };
+            // The caller reads its own values in its answer; the log is not to hold them.
+            log(Level::Error, format_args!("request {}: {}", self.id, hide_values(&words)));
         }
     }
 

@@ -23,6 +23,8 @@ pub struct Decoded {
     pub priority: u32,
     /// How long the answer is of use, from the request's arrival on.
     pub timeout: Option<Duration>,
+    /// Whose rows these are, where the client said it.
+    pub subject: Option<Arc<str>>,
     /// Anything else that the client said.
     pub parameters: Vec<(Arc<str>, Param)>,
     /// One tensor an input, in the signature's order.

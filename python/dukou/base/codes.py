@@ -178,6 +178,34 @@ CODES: dict[str, tuple[str, str]] = {
         "state",
         "Write `capture = true` under `[monitor]` in dukou.toml, ship, and serve the model by its name.",
     ),
+    "privacy.invalid": (
+        "input",
+        "Use keep, detect, mask, hash, drop or generalize:…; `dukou privacy check` suggests tags.",
+    ),
+    "privacy.unknown-field": (
+        "input",
+        "Name a column of the data, `output.NAME`, or `*` for all that have no tag of their own.",
+    ),
+    "privacy.untagged": (
+        "input",
+        'Tag them (`"*" = "keep"` for all others), or write `capture_untagged = true` under `[privacy]`.',
+    ),
+    "privacy.not-learnable": (
+        "input",
+        "Tag the column `keep` or `generalize:…`, or take it out of the model by `[data] drop`.",
+    ),
+    "privacy.unknown-subject": (
+        "state",
+        "Name the person exactly as requests do: `dukou-subject`, or the field of `[privacy] subject`.",
+    ),
+    "privacy.file-exists": (
+        "input",
+        "Name another file; an export never replaces one.",
+    ),
+    "privacy.damaged": (
+        "trust",
+        "Restore the captures from a backup, or remove the file that the message names.",
+    ),
     "labels.invalid": (
         "input",
         "A header `request_id,label` (and `row`, for requests of several rows), and a line a label.",

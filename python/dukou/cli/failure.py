@@ -13,7 +13,6 @@ import sys
 import tempfile
 import textwrap
 import time
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,13 +68,11 @@ _DISK = {
 
 
 def _write_log(error: Exception, words: Sequence[str]) -> str:
-    text = "".join(
-        [
-            f"dukou {shlex.join(words)}\n",
-            f"Python {sys.version}\n\n",
-            *traceback.format_exception(error),
-        ]
-    )
+    # The file stays: what it holds must be nothing of anybody's rows.
+    from dukou.trust.privacy.traceback import describe_privately
+
+    said = [*words[:2], "…"] if words[:1] == ["privacy"] else words
+    text = f"dukou {shlex.join(said)}\nPython {sys.version}\n\n{describe_privately(error)}\n"
     name = f"bug-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
     for folder in _log_folders():
         with contextlib.suppress(OSError, DukouError):

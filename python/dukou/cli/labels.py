@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     from dukou.base.settings import dukou_home
     from dukou.monitor.labels import add_labels
     from dukou.registry.registry import Registry
+    from dukou.trust.privacy.policy import PrivacyPolicy
 
     home = dukou_home()
     with Registry.open(home) as registry:
@@ -34,7 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
         kept = registry.deployment(arguments.model)
         models = kept.document["models"] if kept is not None else []
         capturing = any(model.get("capture") for model in models)
-    done = add_labels(home, arguments.model, arguments.file, capturing=capturing)
+    said: dict[str, Any] = next((model["privacy"] for model in models if model.get("privacy")), {})
+    policy = PrivacyPolicy.from_json(said)
+    done = add_labels(home, arguments.model, arguments.file, capturing=capturing, policy=policy)
     if arguments.json:
         print(json.dumps(done.to_json(), indent=1, ensure_ascii=False))
         return 0

@@ -55,6 +55,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
         "backup": Command("dukou.cli.backup", "keep this installation, and prove that it holds"),
         "restore": Command("dukou.cli.restore", "put a backup back"),
+        "privacy": Command(
+            "dukou.cli.privacy", "what is kept of a person, erasing it, columns that look personal"
+        ),
         "maintain": Command("dukou.cli.maintain", "what is due again and again, and doing it"),
         "retrain": Command(
             "dukou.cli.retrain", "train again on what came since, through the gates"

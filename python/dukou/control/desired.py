@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from dukou.base.documents import parse_document
 from dukou.base.errors import DukouError, StateError
 from dukou.base.ids import ModelName
+from dukou.control.privacy import policy_for
 from dukou.control.split import follows_champion, split_for_rollout
 from dukou.deploy.compile import Surroundings, compile_deployment, deployment_of_reference
 from dukou.deploy.document import Deployment
@@ -36,6 +38,8 @@ class DesiredState:
         self.store = Store(self._home / "store")
         # digest → class names: a version never changes.
         self._labels: dict[str, tuple[str, ...]] = {}
+        # Of these it was said that nothing is kept of them.
+        self._unsaid: set[str] = set()
         # What the deployments of the last table ask for and nobody carries out.
         self.unplaced: list[StateError] = []
         self.memory_bytes: int | None = None
@@ -74,7 +78,7 @@ class DesiredState:
         # They share one engine: where one says nothing, the sum says nothing either.
         self.memory_bytes = sum(allowed) if len(allowed) == len(deployments) else None
         return compile_deployment(
-            [self._with_rollouts(deployment) for deployment in deployments],
+            [self._with_privacy(self._with_rollouts(deployment)) for deployment in deployments],
             resolve=self._registry.resolve,
             labels=self._labels_of,
             surroundings=surroundings,
@@ -127,6 +131,23 @@ class DesiredState:
             rollout = self._registry.rollouts.running(model.line)
             if rollout is not None and follows_champion(model):
                 model = split_for_rollout(model, rollout)
+            models.append(model)
+        return deployment.model_copy(update={"models": models})
+
+    def _with_privacy(self, deployment: Deployment) -> Deployment:
+        """Without the captures of models of which nobody has said what may be kept."""
+        models = []
+        for model in deployment.models:
+            if model.capture is not None and not policy_for(model, self._registry, self.store):
+                if model.name not in self._unsaid:
+                    self._unsaid.add(model.name)
+                    print(
+                        f"warning: no request of `{model.name}` is kept: its deployment asks for that, and "
+                        "nothing says what of them may be (`[privacy]` in dukou.toml)",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+                model = model.model_copy(update={"capture": None})
             models.append(model)
         return deployment.model_copy(update={"models": models})
 

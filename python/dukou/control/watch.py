@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 from dukou.base.documents import parse_document
 from dukou.base.durations import parse_duration
 from dukou.base.errors import DukouError, ResourceError
+from dukou.control.privacy import policy_for
 from dukou.deploy.document import DeployedModel, Deployment
 from dukou.monitor.alerts import AlertBox
 from dukou.monitor.drift.window import Promise, find_drift
+from dukou.monitor.privacy import make_private
 from dukou.monitor.quality import judge_served
 from dukou.monitor.requests import Requests, read_requests
 from dukou.monitor.store import CaptureStore
@@ -32,6 +34,9 @@ from dukou.package.store import Store
 from dukou.registry.registry import Registry
 from dukou.serve.folder import ServerFolder
 from dukou.serve.local_api import LocalApi
+from dukou.trust.privacy.policy import PrivacyPolicy
+from dukou.trust.privacy.secret import load_or_create_privacy_key
+from dukou.trust.privacy.traceback import describe_privately
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,6 +81,7 @@ class _Watched:
     """One model that is watched."""
 
     model: DeployedModel
+    policy: PrivacyPolicy
     store: CaptureStore
     pending: dict[str, list[pa.Table]] = field(default_factory=dict)
     pending_rows: dict[str, int] = field(default_factory=dict)
@@ -119,6 +125,7 @@ class Watcher:
         self._clock = clock
         self._versions = Store(home / "store")
         self._profiles: dict[tuple[str, str], tuple[dict[str, Any] | None, tuple[str, ...]]] = {}
+        self._classes: dict[tuple[str, str], tuple[str, ...]] = {}
         self._desired = desired
         self._token: object = None
         self._watched: dict[str, _Watched] = {}
@@ -174,6 +181,7 @@ class Watcher:
         found = self._find_watched()
         for name in set(found) & set(self._watched):
             self._watched[name].model = found[name].model
+            self._watched[name].policy = found[name].policy
         self._watched = {name: self._watched.get(name, entry) for name, entry in found.items()}
         self._token = token
 
@@ -187,8 +195,12 @@ class Watcher:
                 Deployment, kept.document, code="deploy.invalid", source=f"deployment `{kept.name}`"
             )
             for model in deployment.models:
-                if model.capture is not None:
-                    found[model.name] = _Watched(model, CaptureStore(self._home, model.line))
+                if model.capture is None:
+                    continue
+                policy = policy_for(model, self._registry, self._versions)
+                if policy is not None:
+                    store = CaptureStore(self._home, model.line)
+                    found[model.name] = _Watched(model, policy, store)
         return found
 
     # Captures and drift
@@ -203,11 +215,16 @@ class Watcher:
                 if watched is None:
                     continue
                 part = table.filter(pa.compute.equal(table.column("model"), name))
-                watched.unwritten.append(part)
-                self._try(
-                    f"drift of {name}",
-                    partial(self._gather, watched, part),
-                )
+                self._try(f"privacy of {name}", partial(self._take, watched, part))
+
+    def _take(self, watched: _Watched, table: pa.Table) -> None:
+        """Before anything is written or gathered: what may be kept. Where that cannot be said, nothing is."""
+        line = watched.model.line
+        labels = {v: self._labels(line, v) for v in _versions_that_say_text(table)}
+        key = load_or_create_privacy_key(self._home)
+        private = make_private(table, watched.policy, key, labels=labels)
+        watched.unwritten.append(private)
+        self._try(f"drift of {watched.model.name}", partial(self._gather, watched, private))
 
     def _write(self, watched: _Watched) -> None:
         """Writes what waits. What a full disk refuses waits on, bounded as the engine's own buffer is."""
@@ -290,13 +307,23 @@ class Watcher:
         """The version's profile and classes."""
         key = (line, version)
         if key not in self._profiles:
-            digest = self._registry.resolve(f"{line}:{version}").digest
+            digest = self._digest(line, version)
             contents = Contents.of(self._versions, digest)
             profile = contents.document(PROFILE_FILE)
             if profile is None:
                 self._say(f"monitor: {line}:{version} carries no profile: no drift is looked for")
             self._profiles[key] = (profile, contents.config.labels)
         return self._profiles[key]
+
+    def _labels(self, line: str, version: str) -> tuple[str, ...]:
+        """The version's classes."""
+        if (line, version) not in self._classes:
+            contents = Contents.of(self._versions, self._digest(line, version))
+            self._classes[line, version] = contents.config.labels
+        return self._classes[line, version]
+
+    def _digest(self, line: str, version: str) -> str:
+        return self._registry.resolve(f"{line}:{version}").digest
 
     # Labels and quality
 
@@ -353,11 +380,31 @@ class Watcher:
         )
 
 
+def _versions_that_say_text(table: pa.Table) -> list[str]:
+    """Those whose answers may hold the names of classes."""
+    import pyarrow.compute as pc
+
+    texts = pc.and_(
+        pc.equal(table.column("direction"), "output"), pc.equal(table.column("dtype"), "BYTES")
+    )
+    found: list[str] = table.filter(texts).column("version").unique().to_pylist()
+    return found
+
+
 def _trim(watched: _Watched) -> None:
     monitor = watched.model.monitor
     keep = parse_duration(monitor.keep, key="monitor.keep") if monitor.keep else None
     watched.store.trim(max_bytes=monitor.max_bytes, keep=keep)
 
 
+def _run() -> int:
+    """As `main`; a fault of ours ends the process with words that hold nothing of a request."""
+    try:
+        return main(sys.argv[1:])
+    except Exception as error:  # noqa: BLE001 (the door: its words go to a log)
+        print(describe_privately(error), file=sys.stderr, flush=True)
+        return 1
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(_run())

@@ -12,8 +12,10 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from dukou.base.errors import InputError
 from dukou.deploy import defaults
 from dukou.deploy.table import Name
+from dukou.trust.privacy.policy import PrivacyPolicy
 
 # The strategies of deployment; `placement.py` says what of them is carried out.
 Profile = Literal["centralized", "distributed", "edge", "container", "microservice"]
@@ -128,6 +130,36 @@ class Monitor(_Section):
     drift: bool = True
 
 
+class Privacy(_Section):
+    """What may be kept of requests and answers (`dukou.trust.privacy.policy`).
+
+    Attributes:
+        fields: field → tag: `keep`, `detect`, `mask`, `hash`, `generalize:…`, `drop`.
+        columns: the names of a matrix input's columns, in order.
+        target: the column that labels are of.
+        subject: the field that says whose a row is.
+        capture_untagged: the user's word that fields without a tag may be kept.
+    """
+
+    fields: dict[str, str] = Field(default_factory=dict)
+    columns: list[str] = Field(default_factory=list)
+    target: str = ""
+    subject: str = ""
+    capture_untagged: bool = False
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> Privacy:
+        try:
+            self.policy()
+        except InputError as error:
+            raise ValueError(error.message) from None
+        return self
+
+    def policy(self) -> PrivacyPolicy:
+        """The policy that this makes."""
+        return PrivacyPolicy.from_json(self.model_dump())
+
+
 class DeployedModel(_Section):
     """A served model.
 
@@ -139,6 +171,7 @@ class DeployedModel(_Section):
         shadow: a version that answers some requests too, unseen.
         capture: which requests are kept for the monitor; none where absent.
         monitor: what is looked for in them.
+        privacy: what may be kept of them; what the version itself carries where absent.
     """
 
     name: Name
@@ -151,6 +184,7 @@ class DeployedModel(_Section):
     shadow: Shadow | None = None
     capture: Capture | None = None
     monitor: Monitor = Monitor()
+    privacy: Privacy | None = None
 
     @property
     def line(self) -> str:

@@ -3,6 +3,7 @@
 # stage → where it lives, in the order of the line. One file and one line add a stage.
 STAGES = {
     "data": "dukou.lifecycle.stages.data:DataStage",
+    "privacy": "dukou.lifecycle.stages.privacy:PrivacyStage",
     "train": "dukou.lifecycle.stages.train:TrainStage",
     "convert": "dukou.lifecycle.stages.convert:ConvertStage",
     "crossval": "dukou.lifecycle.stages.crossval:CrossvalStage",

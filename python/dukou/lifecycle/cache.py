@@ -6,12 +6,15 @@ The kernel lets go of the lock when a process dies, so that a crash leaves none 
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from dukou.package.disk import hold_lock, translate_errors
 
 _LOCK = ".ship.lock"
+# A data stage that read callers' rows says so in its facts: they are never kept.
+CAPTURED = "captured"
 
 
 @contextlib.contextmanager
@@ -42,3 +45,20 @@ def is_cache_used(home: Path) -> bool:
         return False
     with hold_cache_alone(home) as alone:
         return not alone
+
+
+def remove_captured(home: Path) -> int | None:
+    """Takes away the working folders that runs which were killed left behind: they may hold callers' rows.
+
+    Returns:
+        How many folders; None while a run goes on, which takes away its own.
+    """
+    if not (home / "cache").is_dir():
+        return 0
+    with hold_cache_alone(home) as alone:
+        if not alone:
+            return None
+        found = [*(home / "cache").glob("retrain-*"), *(home / "cache" / "stages").glob("*/.*")]
+        for folder in found:
+            shutil.rmtree(folder, ignore_errors=True)
+    return len(found)

@@ -8,6 +8,7 @@ from dukou.lifecycle.project import DeploySection, Project
 
 if TYPE_CHECKING:
     from dukou.registry.registry import Registry
+    from dukou.trust.privacy.policy import PrivacyPolicy
 
 
 # What of a deployment `[deploy]` can say: the document's key, or section and key → the project's.
@@ -21,13 +22,21 @@ _OF_MODEL = {
 }
 
 
-def put_deployment(registry: Registry, project: Project) -> None:
+def put_deployment(
+    registry: Registry, project: Project, policy: PrivacyPolicy | None = None
+) -> None:
     """Writes the project's settings into the model's deployment; what others wrote there stays.
 
     What the project file can say is the project's alone: a line that is gone from the file is gone
     from the deployment, and the default holds.
 
     A project that asks for nothing leaves no deployment behind: the model's name is enough.
+
+    Args:
+        registry: where to.
+        project: whose settings.
+        policy: what may be kept of requests, where they are to be; None leaves it to what the version
+            says of itself.
 
     Raises:
         StateError: `registry.conflict`, where somebody changed it at the same time.
@@ -38,7 +47,7 @@ def put_deployment(registry: Registry, project: Project) -> None:
 
     name = project.model.name
     kept = registry.deployment(name)
-    ours, whole = _ours(project), _whole(project.deploy)
+    ours, whole = _ours(project, policy), _whole(project.deploy)
     if kept is None and not ours and not whole:
         return
     document: dict[str, Any] = {"version": 1, "name": name, "models": [{"name": name}]}
@@ -49,6 +58,7 @@ def put_deployment(registry: Registry, project: Project) -> None:
         if (model.get("model") or model["name"]) == name:
             model.pop("capture", None)
             model.pop("monitor", None)
+            model.pop("privacy", None)
             for section, key in _OF_MODEL:
                 model[section] = {k: v for k, v in model.get(section, {}).items() if k != key}
             for section in {section for section, _ in _OF_MODEL}:
@@ -69,22 +79,23 @@ def _whole(deploy: DeploySection) -> dict[str, Any]:
     return {key: value for key, value in said.items() if value != getattr(default, _WHOLE[key])}
 
 
-def _ours(project: Project) -> dict[str, Any]:
+def _ours(project: Project, policy: PrivacyPolicy | None) -> dict[str, Any]:
     """What the project says of its model, as in a deployment."""
     ours: dict[str, Any] = {}
     for (section, key), name in _OF_MODEL.items():
         value = getattr(project.deploy, name)
         if value is not None:
             ours.setdefault(section, {})[key] = value
-    return ours | _watching(project)
+    return ours | _watching(project, policy)
 
 
-def _watching(project: Project) -> dict[str, Any]:
+def _watching(project: Project, policy: PrivacyPolicy | None) -> dict[str, Any]:
     monitor = project.monitor
     if not monitor.capture:
         return {}
     return {
         "capture": {"share": monitor.share},
+        "privacy": None if policy is None else policy.to_json(),
         "monitor": {
             "window_rows": monitor.window_rows,
             "alarms": monitor.alarms,

@@ -21,6 +21,7 @@ from dukou.lifecycle.results import kept_results, protect_results
 from dukou.registry.backup.folder import Backups
 from dukou.serve.backup_age import read_backup_facts
 from dukou.trust.keyring import (
+    KEY_BYTES,
     EncryptionKey,
     Keyring,
     load_keyring,
@@ -30,6 +31,7 @@ from dukou.trust.keyring import (
     retired_path,
     write_key_file,
 )
+from dukou.trust.privacy.subjects import SubjectKeys
 from dukou.trust.sealed import rewrap_file, sealed_under
 
 if TYPE_CHECKING:
@@ -189,6 +191,7 @@ def _protect(home: Path, keyring: Keyring) -> int:
     from dukou.package.store import Store
 
     turned = sum(store.protect(keyring) for store in _capture_stores(home))
+    turned += SubjectKeys(home).protect(keyring)
     turned += sum(rewrap_file(file, keyring) for file in _backup_files(home))
     turned += rewrap_model_keys(Store(home / "store"), keyring)
     turned += protect_results(home, keyring)
@@ -321,8 +324,17 @@ def _bytes_of(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
+def _people(home: Path) -> Holding:
+    """The keys of persons: whoever has them reads what they seal."""
+    under = SubjectKeys(home).under()
+    clear = under.pop("", 0)
+    note = "`dukou encryption apply` wraps them" if clear else ""
+    return Holding("keys of persons", dict(under), clear, clear * KEY_BYTES, note)
+
+
 PLACES: tuple[Callable[[Path], Holding], ...] = (
     _captures,
+    _people,
     _versions,
     _results,
     _copies,

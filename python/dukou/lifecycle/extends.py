@@ -16,6 +16,9 @@ from dukou.base.errors import InputError
 
 KEY = "extends"
 _LONGEST_CHAIN = 8
+# Tags, the loosest first. Two ways to generalize cannot be compared: only the same one is as strict.
+_STRICTER = ("keep", "detect", "generalize", "hash", "mask", "drop")
+_GENERALIZE = 2
 
 
 def load_extended(path: Path) -> dict[str, Any]:
@@ -133,6 +136,17 @@ def _not_off(demanded: bool, value: bool) -> str:
     return "is false, true is demanded" if demanded and not value else ""
 
 
+def _as_strict(demanded: Mapping[str, str], value: Mapping[str, str]) -> str:
+    for name, tag in value.items():
+        wanted = demanded.get(name)
+        if wanted is None or tag == wanted:
+            continue
+        kinds = [_STRICTER.index(text.partition(":")[0]) for text in (wanted, tag)]
+        if kinds[1] < kinds[0] or kinds == [_GENERALIZE, _GENERALIZE]:
+            return f"tags `{name}` as `{tag}`, `{wanted}` or stricter is demanded"
+    return ""
+
+
 def _inside(demanded: Mapping[str, Any], value: Mapping[str, Any]) -> str:
     for column, (low, high) in value.items():
         if column not in demanded:
@@ -220,6 +234,8 @@ _DEMANDS: dict[str, Callable[[Any, Any], str]] = {
     "deploy.canary.alpha": _at_least,
     "deploy.canary.on_deadline": _as_careful_at_the_end,
     "monitor.capture": _not_on,
+    "privacy.fields": _as_strict,
+    "privacy.capture_untagged": _not_on,
     "monitor.drift": _not_off,
     "monitor.keep": _no_longer,
     **{
@@ -238,5 +254,6 @@ _DEMANDS: dict[str, Callable[[Any, Any], str]] = {
 _JOINED: dict[str, Callable[[Any, Any], Any]] = {
     "evaluate.gates": _all_gates,
     "data.ranges": _all_ranges,
+    "privacy.fields": _all_ranges,
     "data.drop": _all_columns,
 }

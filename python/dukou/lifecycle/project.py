@@ -7,6 +7,7 @@ nearest known one; a relative path is relative to the project's folder.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -25,6 +26,7 @@ from dukou.rollout.policy import Policy
 
 if TYPE_CHECKING:
     from dukou.evaluate.threshold import Objective
+    from dukou.trust.privacy.policy import PrivacyPolicy
 
 FILE_NAME = "dukou.toml"
 
@@ -58,6 +60,7 @@ class DataSection(_Section):
     target: str
     held_out: str | None = None
     reference: str | None = None
+    golden: str | None = None
     drop: list[str] = Field(default_factory=list)
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     seed: int = 0
@@ -189,6 +192,36 @@ class MonitorSection(_Section):
         except InputError as error:
             raise ValueError(error.message) from None
         return self
+
+
+class PrivacySection(_Section):
+    """`[privacy]`: what may be kept of a field, and travel with a version (docs/privacy.md)."""
+
+    fields: dict[str, str] = Field(default_factory=dict)
+    subject: str = ""
+    capture_untagged: bool = False
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> PrivacySection:
+        from dukou.trust.privacy.policy import PrivacyPolicy
+
+        try:
+            PrivacyPolicy.make(self.fields)
+        except InputError as error:
+            raise ValueError(error.message + (f" ({error.hint})" if error.hint else "")) from None
+        return self
+
+    def policy(self, columns: Sequence[str], target: str) -> PrivacyPolicy:
+        """The policy of a model with these columns and this target."""
+        from dukou.trust.privacy.policy import PrivacyPolicy
+
+        return PrivacyPolicy.make(
+            self.fields,
+            columns=columns,
+            target=target,
+            subject=self.subject,
+            capture_untagged=self.capture_untagged,
+        )
 
 
 class MaintainSection(_Section):
@@ -337,6 +370,7 @@ class Project(_Section):
     package: PackageSection = PackageSection()
     deploy: DeploySection = DeploySection()
     monitor: MonitorSection = MonitorSection()
+    privacy: PrivacySection = PrivacySection()
     retrain: RetrainSection = RetrainSection()
     maintain: MaintainSection = MaintainSection()
     backup: BackupSection = BackupSection()
@@ -376,6 +410,7 @@ def load_project(folder: Path | str = ".") -> Project:
         "data.path": data.path,
         "data.held_out": data.held_out,
         "data.reference": data.reference,
+        "data.golden": data.golden,
     }
     for key, text in (
         *((key, text) for key, text in named.items() if text is not None),

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from dukou.base.durations import parse_duration
 from dukou.base.errors import DukouError, InputError, StateError
+from dukou.lifecycle.cache import remove_captured, use_cache
 from dukou.lifecycle.champion import Champion, find_champion, open_champion
 from dukou.lifecycle.project import Project
 from dukou.lifecycle.runner import Shipment, ship
@@ -27,6 +28,7 @@ from dukou.lifecycle.stages.data import TEST, TRAIN, write_csv
 from dukou.package.disk import hold_lock, translate_errors
 from dukou.package.memory import memory_folder, memory_scope
 from dukou.trust.keyring import load_keyring
+from dukou.trust.privacy.policy import EVERY, OUTPUT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -200,7 +202,10 @@ def _retrain(
 
     name, began = project.model.name, datetime.now(UTC).isoformat(timespec="microseconds")
     say(f"retrain   {trigger.reason}")
-    done, facts = _run(project, home, trigger, say)
+    with use_cache(home):
+        done, facts = _run(project, home, trigger, say)
+    # The rows that callers sent do not stay behind (where another run is on, it or the next takes them).
+    remove_captured(home)
     if done.refused:
         say(f"refused   {done.refused} [{done.code}]")
     document = {
@@ -254,7 +259,8 @@ def watch(
 def _run(
     project: Project, home: Path, trigger: Trigger, say: Callable[[str], None]
 ) -> tuple[Retraining, dict[str, Any]]:
-    from dukou.lifecycle.labelled import load_labelled
+    from dukou.lifecycle.labelled import count_labelled, load_labelled
+    from dukou.lifecycle.tags import require_learnable
 
     name = project.model.name
     facts: dict[str, Any] = {}
@@ -264,6 +270,9 @@ def _run(
         champion = find_champion(home, name)
         base = ship(project, home, until="data")
         features = list(base.results["data"].facts["features"])
+        policy = project.privacy.policy(features, project.data.target)
+        if count_labelled(home, name):
+            require_learnable(policy, features, name)
         rows = load_labelled(
             home,
             name,
@@ -357,8 +366,14 @@ def _with_rows(project: Project, base: Shipment, rows: LabelledRows, into: Path)
     data = project.data.model_copy(
         update={"path": str(into / TRAIN), "held_out": str(into / TEST), "drop": []}
         | {"reference": str(into / _RECENT)}
+        # A caller's row may not travel with a version for ever: golden samples are the project's own.
+        | {"golden": project.data.golden or str(folder / TEST)}
     )
-    return project.model_copy(update={"data": data})
+    known = {*names, target, EVERY}
+    said = project.privacy.fields.items()
+    tags = {name: tag for name, tag in said if name in known or name.startswith(OUTPUT)}
+    privacy = project.privacy.model_copy(update={"fields": tags})
+    return project.model_copy(update={"data": data, "privacy": privacy})
 
 
 def _join(tables: list[Table], columns: dict[str, Array], source: str) -> Table:

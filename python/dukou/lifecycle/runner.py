@@ -23,7 +23,7 @@ from dukou.base.errors import DukouError, InputError
 from dukou.base.ids import parse_model_name
 from dukou.base.lazy import resolve
 from dukou.lifecycle import STAGES
-from dukou.lifecycle.cache import use_cache
+from dukou.lifecycle.cache import CAPTURED, use_cache
 from dukou.lifecycle.champion import Champion
 from dukou.lifecycle.project import Project
 from dukou.lifecycle.results import FACTS, KeptResults
@@ -104,6 +104,9 @@ def ship(
         failure = error
         raise
     finally:
+        for result in line.results.values():
+            if result.facts.get(CAPTURED):
+                shutil.rmtree(result.folder, ignore_errors=True)
         _write_record(record, line, keys, failure, notes)
     published = line.results.get("publish")
     return Shipment(
@@ -148,8 +151,12 @@ def _run_stage(
     try:
         facts = dict(stage.run(line, work))
         (work / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
-        folder = kept.keep(stage.name, key, work)
-    finally:
+        # Callers' rows are there for this run alone, and no result keeps them.
+        folder = work if facts.get(CAPTURED) else kept.keep(stage.name, key, work)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    if folder != work:
         shutil.rmtree(work, ignore_errors=True)
     seconds = time.monotonic() - begun
     line.say(f"{stage.name:<9} {stage.summary(facts)} ({seconds:.1f} s)")

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dukou.base.errors import InputError, StateError
-from dukou.monitor.store import CaptureStore
+from dukou.monitor.store import REQUEST_ID_DIGITS, CaptureStore
+from dukou.trust.privacy.policy import PrivacyPolicy
+from dukou.trust.privacy.secret import PrivacyKey, load_or_create_privacy_key
+from dukou.trust.privacy.tags import KEEP, apply_to_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +41,22 @@ class Added:
         }
 
 
-def add_labels(home: Path, model: str, file: Path, *, capturing: bool) -> Added:
-    """Reads a CSV of labels and keeps them.
+def add_labels(
+    home: Path,
+    model: str,
+    file: Path,
+    *,
+    capturing: bool,
+    policy: PrivacyPolicy | None = None,
+) -> Added:
+    """Reads a CSV of labels and keeps them: of a person's rows sealed, of all as the policy says.
 
     Args:
         home: DUKOU_HOME.
         model: whose requests they are of.
         file: with the columns `request_id`, `label` and maybe `row`.
         capturing: whether the model's deployment asks for requests to be kept.
+        policy: the model's; where there is none, labels are kept without what patterns find.
 
     Raises:
         InputError: `labels.invalid`, with the column or the line; `data.unreadable`, `data.empty`.
@@ -55,13 +66,34 @@ def add_labels(home: Path, model: str, file: Path, *, capturing: bool) -> Added:
     if not store.days() and not capturing:
         raise StateError("monitor.no-capture", f"no request of `{model}` was captured")
     labels, twice = read_labels(file)
+    policy = policy or PrivacyPolicy()
+    tag = policy.label_tag()
     newest = store.read(newest_rows=1)
     if newest.rows and newest.said() is None and newest.numbers() is not None:
         _require_numbers(file, labels)
-    store.add_labels(labels)
-    known = store.find_keys(labels)
-    unknown = tuple(key for key in labels if key not in known)
-    return Added(len(labels), len(labels) - len(unknown), unknown, twice)
+        # A number that was predicted may read like a telephone's, and is none.
+        tag = tag if policy.target in policy.fields else KEEP
+    secret = load_or_create_privacy_key(home)
+    names = {key: _names_on_disk(key, secret) for key in labels}
+    known = store.find_keys(name for found in names.values() for name in found)
+    kept: dict[str, str] = {}
+    unknown = []
+    for key, label in labels.items():
+        name = next((name for name in names[key] if name in known), None)
+        if name is None:
+            unknown.append(key)
+        if tag.kind != "drop":
+            kept[name or names[key][0]] = apply_to_text(tag, label, secret.current)
+    store.add_labels(kept, people=store.owners())
+    return Added(len(labels), len(labels) - len(unknown), tuple(unknown), twice)
+
+
+def _names_on_disk(key: str, secret: PrivacyKey) -> list[str]:
+    """What `ID:ROW` may be called: an id of ours as it is, a client's own by its keyed hashes."""
+    said, _, row = key.rpartition(":")
+    hashed = [f"{name}:{row}" for name in secret.client_ids(said)]
+    is_ours = len(said) == REQUEST_ID_DIGITS and all(c in "0123456789abcdef" for c in said)
+    return [key, *hashed] if is_ours else hashed
 
 
 def _require_numbers(file: Path, labels: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ training data can be read from it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ FORMAT = 1
 BINS = 10
 # Values of a text that are counted one by one; the rest is `other`.
 _VALUES = 30
+# A text that fewer rows have may be one person's: it is counted with the others, and does not travel.
+_FEWEST_ROWS = 5
 OTHER = "\0other"
 
 
@@ -28,6 +30,8 @@ def make_profile(
     signature: Signature,
     columns: Mapping[str, Array],
     predicted: Sequence[str] | Array | None = None,
+    *,
+    without: Collection[str] = (),
 ) -> dict[str, Any]:
     """The profile of rows.
 
@@ -36,6 +40,7 @@ def make_profile(
         columns: `(rows,)` each, by name, in the order of the training data.
         predicted: what the model says of rows that it was not trained on, one class a row, or an
             array of numbers.
+        without: columns of which nothing may travel.
 
     Returns:
         A document of plain values.
@@ -45,7 +50,7 @@ def make_profile(
     alone = len(inputs) == 1 and inputs[0] not in columns
     for index, (name, column) in enumerate(columns.items()):
         where = {"input": inputs[0], "index": index} if alone else {"input": name, "index": 0}
-        if not alone and name not in inputs:
+        if (not alone and name not in inputs) or name in without:
             continue
         features.append({"name": name, **where, **describe_column(column)})
     document: dict[str, Any] = {"format": FORMAT, "features": features, "predicted": None}
@@ -76,7 +81,8 @@ def describe_column(column: Array) -> dict[str, Any]:
             "low": float(np.nanmin(values)) if missing < len(values) else None,
             "high": float(np.nanmax(values)) if missing < len(values) else None,
         }
-    return {"kind": "text", **_count_values([_text(value) for value in column.tolist()])}
+    texts = [_text(value) for value in column.tolist()]
+    return {"kind": "text", **_count_values(texts, fewest=_FEWEST_ROWS)}
 
 
 def bin_edges(values: Array) -> list[float]:
@@ -116,11 +122,12 @@ def count_texts(values: Sequence[str], known: Sequence[str]) -> list[int]:
     return [*counts.values(), other]
 
 
-def _count_values(values: list[str]) -> dict[str, Any]:
+def _count_values(values: list[str], *, fewest: int = 1) -> dict[str, Any]:
     counts: dict[str, int] = {}
     for value in values:
         counts[value] = counts.get(value, 0) + 1
-    most = sorted(counts, key=lambda value: (-counts[value], value))[:_VALUES]
+    often = [value for value in counts if counts[value] >= fewest]
+    most = sorted(often, key=lambda value: (-counts[value], value))[:_VALUES]
     return {"values": most, "counts": count_texts(values, most)}
 
 

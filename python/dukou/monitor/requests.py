@@ -98,39 +98,64 @@ def read_requests(table: pa.Table) -> Requests:
     """
     import numpy as np
 
-    parsed: list[tuple[str, str, str | None, str, dict[str, Array], dict[str, Array]]] = []
-    before = None
+    parsed: list[_Parsed] = []
+    before: object = None
     for row in table.to_pylist():
-        if row["request_id"] != before:
+        # A request of several people stands there once for each (`dukou.monitor.privacy`).
+        rows = row.get("rows")
+        this = (row["request_id"], rows and rows[0])
+        if this != before:
             time = row["time"].isoformat(timespec="milliseconds")
-            parsed.append((time, row["request_id"], row["client_id"], row["version"], {}, {}))
-            before = row["request_id"]
-        place = parsed[-1][4] if row["direction"] == "input" else parsed[-1][5]
-        place[row["name"]] = _decode(row["dtype"], row["shape"], row["bytes"])
+            parsed.append(
+                _Parsed(time, row["request_id"], row["client_id"], row["version"], rows, {}, {})
+            )
+            before = this
+        place = parsed[-1].inputs if row["direction"] == "input" else parsed[-1].outputs
+        place[row["name"]] = decode_tensor(row["dtype"], row["shape"], row["bytes"])
     if parsed:
-        form = _form(parsed[-1][4], parsed[-1][5])
-        parsed = [entry for entry in parsed if form and _form(entry[4], entry[5]) == form]
+        form = parsed[-1].form()
+        parsed = [entry for entry in parsed if form and entry.form() == form]
     times, keys, client_keys, versions = [], [], [], []
-    for time, request, client, version, inputs, _outputs in parsed:
-        count = len(next(iter(inputs.values())))
-        times += [time] * count
-        versions += [version] * count
-        keys += [f"{request}:{row}" for row in range(count)]
-        client_keys += [f"{client}:{row}" if client else "" for row in range(count)]
+    for entry in parsed:
+        numbers = entry.rows or range(entry.count)
+        times += [entry.time] * entry.count
+        versions += [entry.version] * entry.count
+        keys += [f"{entry.request}:{row}" for row in numbers]
+        client_keys += [f"{entry.client}:{row}" if entry.client else "" for row in numbers]
     return Requests(
         times,
         keys,
         client_keys,
         np.array(versions, dtype=object),
-        _join([entry[4] for entry in parsed]),
-        _join([entry[5] for entry in parsed]),
+        _join([entry.inputs for entry in parsed]),
+        _join([entry.outputs for entry in parsed]),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    """One request, or those of its rows that are one person's."""
+
+    time: str
+    request: str
+    client: str | None
+    version: str
+    rows: list[int] | None
+    inputs: dict[str, Array]
+    outputs: dict[str, Array]
+
+    @property
+    def count(self) -> int:
+        return len(next(iter({**self.inputs, **self.outputs}.values())))
+
+    def form(self) -> object:
+        return _form(self.inputs, self.outputs)
 
 
 def _form(inputs: dict[str, Array], outputs: dict[str, Array]) -> object:
     """Names, types and shapes of a row; None where the tensors have no rows in common."""
     tensors = [*inputs.items(), *outputs.items()]
-    if not inputs or len({array.shape[:1] for _, array in tensors}) != 1 or not tensors[0][1].ndim:
+    if not tensors or len({array.shape[:1] for _, array in tensors}) != 1 or not tensors[0][1].ndim:
         return None
     return [(name, array.dtype.str, array.shape[1:]) for name, array in tensors]
 
@@ -143,7 +168,8 @@ def _join(parts: list[dict[str, Array]]) -> dict[str, Array]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _decode(dtype: str, shape: list[int], content: bytes) -> Array:
+def decode_tensor(dtype: str, shape: Sequence[int], content: bytes) -> Array:
+    """A tensor of the tap; `BYTES` as texts."""
     import numpy as np
 
     if dtype == "BYTES":
@@ -160,3 +186,15 @@ def _decode(dtype: str, shape: list[int], content: bytes) -> Array:
         wide = np.frombuffer(content, "<u2").astype("<u4") << 16
         return wide.view("<f4").reshape(shape)
     return np.frombuffer(content, _NUMPY[dtype]).reshape(shape)
+
+
+def encode_tensor(dtype: str, array: Array) -> bytes:
+    """The inverse of `decode_tensor`, for whatever has the dtype's values."""
+    import numpy as np
+
+    if dtype == "BYTES":
+        texts = [str(value).encode() for value in array.reshape(-1).tolist()]
+        return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+    if dtype == "BF16":
+        return bytes((np.asarray(array, "<f4").view("<u4") >> 16).astype("<u2").tobytes())
+    return bytes(np.ascontiguousarray(array, _NUMPY[dtype]).tobytes())

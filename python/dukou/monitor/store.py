@@ -1,12 +1,13 @@
 """Captured requests and their labels on disk: Parquet by model and day, bounded in bytes and in days.
 
     HOME/monitor/MODEL/2026-11-24/000001.parquet     rows as the tap gives them (spec/tap.md)
-    HOME/monitor/MODEL/labels/000001.parquet         ID:ROW and its label
+    HOME/monitor/MODEL/labels/000001.parquet         ID:ROW, its label, and whose it is
     HOME/monitor/MODEL/…/000001.damaged              a part that could not be read, set aside
 
-Parts appear by rename. Folders are 0700 and files 0600: they hold what callers sent. Where an encryption
-key is configured a part is sealed before it is written, and opened into memory alone; sealed parts and
-plain ones are read side by side.
+Parts appear by rename. Folders are 0700 and files 0600: they hold what callers sent, as far as the
+privacy policy lets it be kept; the rows of a person are sealed with that person's key within
+(`dukou.monitor.sealing`). Where an encryption key is configured a whole part is sealed before it is
+written, and opened into memory alone; sealed parts and plain ones are read side by side.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ from typing import TYPE_CHECKING, Any
 from dukou.base.errors import ResourceError
 from dukou.base.settings import make_private_folder
 from dukou.monitor.requests import Requests, read_requests
+from dukou.monitor.sealing import open_label, open_rows, seal_label, seal_rows
 from dukou.package.disk import translate_errors
 from dukou.trust.keyring import load_keyring
+from dukou.trust.privacy.secret import load_or_create_privacy_key
+from dukou.trust.privacy.subjects import SubjectKeys
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +42,8 @@ if TYPE_CHECKING:
 _LABELS = "labels"
 # So many parts of a day become one.
 _PARTS = 64
+# How the engine writes its ids (spec/tap.md).
+REQUEST_ID_DIGITS = 16
 # Of labels too, but a part that holds this much already stays by itself: what is old can go alone.
 _LARGE_PART_BYTES = 1 << 20
 _DAMAGED = ".damaged"
@@ -68,9 +74,10 @@ class CaptureStore:
         self.folder = home / "monitor" / model
         self._home = home
         self._model = model
+        self._people = SubjectKeys(home)
 
     def append(self, table: pa.Table) -> None:
-        """Adds rows of the tap.
+        """Adds rows of which all may be kept (`dukou.monitor.privacy`); a person's are sealed.
 
         Raises:
             ResourceError: `store.disk-full`, `store.not-writable`; what was there before stays.
@@ -78,6 +85,9 @@ class CaptureStore:
         """
         day = self.folder / datetime.now(UTC).strftime("%Y-%m-%d")
         with translate_errors(self.folder), self._held(fcntl.LOCK_EX):
+            table = seal_rows(table, self._people)
+            if not table.num_rows:
+                return
             parts = _parts(day)
             if len(parts) >= _PARTS:
                 self._put_together(day, parts)
@@ -192,10 +202,14 @@ class CaptureStore:
             # A request has an input and an output at least, and a row or more.
             if newest_rows is not None and count >= 4 * newest_rows:
                 break
-        requests = _each_once(read_requests(_join(reversed(tables))))
+        requests = _each_once(self._rows_in(reversed(tables)))
         if newest_rows is not None and requests.rows > newest_rows:
             return requests.take(np.arange(requests.rows - newest_rows, requests.rows))
         return requests
+
+    def _rows_in(self, tables: Iterable[pa.Table]) -> Requests:
+        """Rows of parts, without those that nobody can read any more."""
+        return read_requests(open_rows(_join(tables), self._people))
 
     def _newest_parts(self) -> Iterator[Path]:
         for day in reversed(self.days()):
@@ -203,11 +217,14 @@ class CaptureStore:
 
     # Labels
 
-    def add_labels(self, labels: Mapping[str, str]) -> None:
+    def add_labels(
+        self, labels: Mapping[str, str], *, people: Mapping[str, str] | None = None
+    ) -> None:
         """Keeps labels.
 
         Args:
-            labels: `ID:ROW` → label; the id is the request's or the client's own.
+            labels: `ID:ROW` → label; the id is the request's, or what the client's own is called here.
+            people: `ID:ROW` → pseudonym, of rows that are a person's: their labels are sealed.
 
         Raises:
             ResourceError: `store.disk-full`, `store.not-writable`.
@@ -218,20 +235,35 @@ class CaptureStore:
             return
         folder = self.folder / _LABELS
         with translate_errors(self.folder), self._held(fcntl.LOCK_EX):
-            keys, values = list(labels), list(labels.values())
+            keys = list(labels)
+            owners = [(people or {}).get(key) for key in keys]
+            known = self._people.make(owner for owner in owners if owner)
+            values = [
+                labels[key] if owner is None else seal_label(labels[key], key, known[owner])
+                for key, owner in zip(keys, owners, strict=True)
+            ]
+            columns = {"key": keys, "label": values, "subject": pa.array(owners, pa.string())}
             parts = [p for p in _parts(folder) if p.stat().st_size < _LARGE_PART_BYTES]
             if len(parts) >= _PARTS:
                 self._put_together(folder, parts)
-            self._write(folder, pa.table({"key": keys, "label": values}))
+            self._write(folder, pa.table(columns))
 
     def labels(self) -> dict[str, str]:
-        """Every label, `ID:ROW` → label; of two for one key the later."""
+        """Every label that can be read, `ID:ROW` → label; of two for one key the later."""
         found: dict[str, str] = {}
         for part in _parts(self.folder / _LABELS):
             table = self._read_part(part)
-            if table is not None:
-                keys, values = table.column("key").to_pylist(), table.column("label").to_pylist()
-                found.update(zip(keys, values, strict=True))
+            if table is None:
+                continue
+            keys, values = table.column("key").to_pylist(), table.column("label").to_pylist()
+            owners: list[str | None] = [None] * len(keys)
+            if "subject" in table.column_names:
+                owners = table.column("subject").to_pylist()
+            known = self._people.get(owner for owner in owners if owner)
+            for key, value, owner in zip(keys, values, owners, strict=True):
+                label = value if owner is None else open_label(value, key, owner, known)
+                if label is not None:
+                    found[key] = label
         return found
 
     def labels_token(self) -> object:
@@ -260,14 +292,14 @@ class CaptureStore:
                 for part in self._newest_parts()
                 if (table := self._read_part(part)) is not None
             ]
-        requests = read_requests(_join(reversed(tables)))
+        requests = self._rows_in(reversed(tables))
         return wanted & {*requests.keys, *requests.client_keys}
 
     def read_labelled(self, *, newest_rows: int) -> Labelled:
         """The newest captured rows that have a label."""
         import numpy as np
 
-        labels = self.labels()
+        labels = self._by_every_name(self.labels())
         wanted = set(labels)
         tables: list[pa.Table] = []
         count = 0
@@ -283,13 +315,78 @@ class CaptureStore:
                     # Some may stand there twice, or have a label for a row that they do not have.
                     if count >= 2 * newest_rows:
                         break
-        requests = _each_once(read_requests(_join(reversed(tables))))
+        requests = _each_once(self._rows_in(reversed(tables)))
         keys = zip(requests.keys, requests.client_keys, strict=True)
         truth = [labels.get(key, labels.get(client) if client else None) for key, client in keys]
         known = np.array([i for i, label in enumerate(truth) if label is not None], dtype=np.int64)
         known = known[-newest_rows:]
         values = np.array([truth[i] for i in known], dtype=object)
         return Labelled(requests.take(known), values)
+
+    def _by_every_name(self, labels: dict[str, str]) -> dict[str, str]:
+        """A key that reads like a request's id may be a client's own of the same form, too."""
+        if not labels:
+            return labels
+        secret = load_or_create_privacy_key(self._home)
+        for key, label in list(labels.items()):
+            said, _, row = key.rpartition(":")
+            if len(said) == REQUEST_ID_DIGITS:
+                labels.setdefault(f"{secret.client_id(said)}:{row}", label)
+        return labels
+
+    # People
+
+    def owners(self) -> dict[str, str]:
+        """`ID:ROW` → pseudonym, of every captured row that is a person's; by both of its ids."""
+        if not self.folder.is_dir():
+            return {}
+        found: dict[str, str] = {}
+        with self._held(fcntl.LOCK_SH):
+            for part in self._newest_parts():
+                table = self._read_part(part)
+                if table is not None and "subject" in table.column_names:
+                    found.update(_owners_of(table))
+        return found
+
+    def rows_of(self, pseudonyms: Iterable[str]) -> pa.Table:
+        """The captured rows of a person, opened, the oldest first."""
+        wanted = list(pseudonyms)
+        if not self.folder.is_dir():
+            return _join([])
+        tables = []
+        with self._held(fcntl.LOCK_SH):
+            for part in self._newest_parts():
+                table = self._read_part(part)
+                if table is not None and "subject" in table.column_names:
+                    tables.append(table.filter(_is_in(table, wanted)))
+        return open_rows(_join(reversed(tables)), self._people)
+
+    def erase(self, pseudonyms: Iterable[str]) -> int:
+        """Takes a person's rows and labels out of the parts; gives how many rows of the tap there were.
+
+        Whoever calls it has destroyed the key: what is in the way here is tidied up the next time.
+        """
+        import pyarrow.compute as pc
+
+        wanted = list(pseudonyms)
+        if not self.folder.is_dir():
+            return 0
+        count = 0
+        with translate_errors(self.folder), self._held(fcntl.LOCK_EX):
+            for part in self.parts():
+                table = self._read_part(part)
+                if table is None or "subject" not in table.column_names:
+                    continue
+                theirs = _is_in(table, wanted)
+                number = int(pc.sum(theirs).as_py() or 0)
+                if not number:
+                    continue
+                count += number if part.parent.name != _LABELS else 0
+                if number == table.num_rows:
+                    part.unlink()
+                else:
+                    self._replace(part, table.filter(pc.invert(theirs)))
+        return count
 
     # Files
 
@@ -369,6 +466,18 @@ class CaptureStore:
         finally:
             incoming.unlink(missing_ok=True)
 
+    def _replace(self, part: Path, table: pa.Table) -> None:
+        """Another content in the place of a part's, whole or not at all."""
+        incoming = part.with_name(f".{os.getpid()}-{part.stem}.new")
+        content = self._sealed(part.parent, table)
+        descriptor = os.open(incoming, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as sink:
+                sink.write(content)
+            incoming.replace(part)
+        finally:
+            incoming.unlink(missing_ok=True)
+
     def _sealed(self, folder: Path, table: pa.Table) -> memoryview | bytes:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -414,10 +523,33 @@ def _damaged(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"*{_DAMAGED}")) if folder.is_dir() else []
 
 
+def _owners_of(table: pa.Table) -> dict[str, str]:
+    found = {}
+    names = ("request_id", "client_id", "subject", "rows", "shape")
+    for request, client, owner, rows, shape in zip(
+        *(table.column(name).to_pylist() for name in names), strict=True
+    ):
+        if owner is not None:
+            for row in rows or range(shape[0] if shape else 1):
+                found[f"{request}:{row}"] = owner
+                if client:
+                    found[f"{client}:{row}"] = owner
+    return found
+
+
+def _is_in(table: pa.Table, wanted: list[str]) -> pa.ChunkedArray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.fill_null(pc.is_in(table.column("subject"), pa.array(wanted, pa.string())), False)
+
+
 def _join(tables: Iterable[pa.Table]) -> pa.Table:
     import pyarrow as pa
 
     found = list(tables)
     if not found:
-        return pa.table({name: pa.array([], pa.string()) for name in ("request_id",)})
-    return pa.concat_tables(found)
+        names = ("request_id", "subject")
+        return pa.table({name: pa.array([], pa.string()) for name in names})
+    # Parts of an older release lack the columns that came later.
+    return pa.concat_tables(found, promote_options="default")

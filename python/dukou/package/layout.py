@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dukou.base.errors import BugError
@@ -51,21 +51,29 @@ class Config:
         variant: `original`, `int8` …
         signature: inputs and outputs.
         labels: class names; empty where there are none.
+        privacy: the policy's tags (`dukou.trust.privacy.policy`); empty where nothing was said.
     """
 
     name: str
     variant: str
     signature: Signature
     labels: tuple[str, ...]
+    privacy: Mapping[str, Any] = field(default_factory=dict)
 
 
-def make_config(model: Model, name: str, diff_ids: Sequence[str]) -> dict[str, Any]:
+def make_config(
+    model: Model,
+    name: str,
+    diff_ids: Sequence[str],
+    privacy: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """ModelPack's config with the key `dukou`.
 
     Args:
         model: what is packaged.
         name: the model line's name.
         diff_ids: digests of the layers' contents, in order: before they are encrypted.
+        privacy: the policy's tags; None where nothing was said.
     """
     descriptor: dict[str, Any] = {"name": name}
     if model.card.title:
@@ -84,6 +92,7 @@ def make_config(model: Model, name: str, diff_ids: Sequence[str]) -> dict[str, A
             "variant": model.variant,
             "signature": model.signature.to_json(),
             "labels": list(model.card.labels),
+            **({} if privacy is None else {"privacy": dict(privacy)}),
         },
     }
 
@@ -105,8 +114,9 @@ def parse_config(document: Mapping[str, Any], where: str) -> Config:
             variant=str(said["variant"]),
             signature=Signature.from_json(said["signature"]),
             labels=tuple(str(label) for label in said["labels"]),
+            privacy=dict(said.get("privacy") or {}),
         )
-    except (KeyError, TypeError, AttributeError, BugError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, BugError) as error:
         raise corrupt(where, f"its config's `dukou` lacks or misuses {error}") from error
 
 

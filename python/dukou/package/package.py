@@ -65,6 +65,7 @@ def package_model(
     profile: Mapping[str, Any] | None = None,
     limitations: Sequence[Mapping[str, Any]] | None = None,
     keyring: Keyring | None = None,
+    privacy: Mapping[str, Any] | None = None,
 ) -> PackagedVersion:
     """Publishes the model as an immutable version of the model line `name`.
 
@@ -82,6 +83,7 @@ def package_model(
             kept in the card.
         profile: of the rows that it was trained on, to know drift by (`dukou.monitor.profile`).
         keyring: encrypts every blob with the model's key, which the keyring wraps; None: in clear.
+        privacy: what may be kept of its requests, wherever it is deployed (`dukou.trust.privacy`).
 
     Raises:
         InputError: `config.invalid` (the name), `formats.*` (the graph or its weights).
@@ -102,7 +104,7 @@ def package_model(
             writer.write_layer(PROFILE_TYPE, PROFILE_FILE, [dump_canonical(profile)])
         card = dump_canonical(make_card(model, evaluation, limitations))
         writer.write_layer(CARD_TYPE, CARD_FILE, [card])
-        config = writer.write_config(make_config(model, name, writer.diff_ids))
+        config = writer.write_config(make_config(model, name, writer.diff_ids, privacy))
         layers = writer.layers
         manifest = make_manifest(config, layers, writer.model_key_id)
         version = publication.write_document(

@@ -402,6 +402,11 @@ class Registry:
         with self._database.read() as connection:
             return verify_chain(connection)
 
+    def add_event(self, action: str, subject: str, details: Mapping[str, Any]) -> None:
+        """Writes down what was done outside of the registry, as an audit event."""
+        with self._database.write() as connection:
+            self.note(connection, action, subject, details)
+
     def read(self) -> AbstractContextManager[sa.Connection]:
         """A transaction that sees one moment; for this room's files."""
         return self._database.read()

@@ -46,7 +46,8 @@ class Watched:
         self.watcher = self.again()
 
     def deploy(self, monitor: dict[str, Any], **capture: Any) -> None:
-        model = {"name": "m", "capture": capture, "monitor": monitor}
+        kept = {"fields": {"*": "keep"}}
+        model = {"name": "m", "capture": capture, "monitor": monitor, "privacy": kept}
         before = self.registry.deployment("m")
         self.registry.put_deployment(
             "m",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -123,3 +124,29 @@ def test_a_digest_is_of_names_and_contents(tmp_path: Path) -> None:
     first = digest_of([tmp_path / "a"])
     (tmp_path / "a" / "x").rename(tmp_path / "a" / "y")
     assert digest_of([tmp_path / "a"]) != first
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_callers_rows_are_there_for_one_run_and_in_no_kept_result(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    seen: list[bool] = []
+
+    def run(self: One, line: Line, into: Path) -> Mapping[str, Any]:
+        return {**_Counting.run(self, line, into), "captured": True}
+
+    def look(self: Two, line: Line, into: Path) -> Mapping[str, Any]:
+        seen.append((line.folder("one") / "file").is_file())
+        return _Counting.run(self, line, into)
+
+    monkeypatch.setattr(One, "run", run)
+    monkeypatch.setattr(Two, "run", look)
+    _Counting.told["two"] = "fail" if fails else None
+    for _ in range(2):
+        with pytest.raises(InputError) if fails else contextlib.nullcontext():
+            ship(project, tmp_path / "home")
+    # What rests on the rows is known by its key, and taken without them.
+    assert seen == ([True, True] if fails else [True])
+    assert _Counting.runs["one"] == 2
+    stages = tmp_path / "home" / "cache" / "stages"
+    assert list((stages / "one").iterdir()) == []

@@ -98,8 +98,8 @@ def test_a_constant_a_text_and_a_missing_value_have_their_bins():
     assert describe_column(np.array([5.0] * 10))["counts"] == [0, 10, 0]
     column = describe_column(np.array([1.0, np.nan, 2.0]))
     assert (column["missing"], sum(column["counts"])) == (1, 2)
-    text = describe_column(np.array(["北京", "上海", "北京"], dtype=object))
-    assert (text["values"], text["counts"]) == (["北京", "上海"], [2, 1, 0])
+    text = describe_column(np.array([*["北京", "上海", "北京"] * 5, "拉萨"], dtype=object))
+    assert (text["values"], text["counts"]) == (["北京", "上海"], [10, 5, 1])
 
 
 def test_inputs_by_column_are_found_by_their_names():

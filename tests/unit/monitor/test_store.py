@@ -12,9 +12,12 @@ import pytest
 
 from dukou.base.errors import InputError, StateError
 from dukou.monitor.labels import add_labels, read_labels
+from dukou.monitor.privacy import make_private
 from dukou.monitor.quality import judge_served
 from dukou.monitor.requests import read_requests
 from dukou.monitor.store import CaptureStore
+from dukou.trust.privacy.policy import PrivacyPolicy
+from dukou.trust.privacy.secret import load_or_create_privacy_key
 
 START = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -125,7 +128,9 @@ def test_requests_of_another_form_than_the_newest_are_left_out() -> None:
 
 def test_labels_join_by_the_requests_id_or_the_callers_own(tmp_path: Path) -> None:
     store = CaptureStore(tmp_path, "m")
-    store.append(tapped(0, 30))
+    key = load_or_create_privacy_key(tmp_path)
+    everything = PrivacyPolicy.make({"*": "keep"})
+    store.append(make_private(tapped(0, 30), everything, key, labels={}))
     file = tmp_path / "标签.csv"
     lines = ["request_id,label"]
     lines += [f"{number:016x},{number % 3}" for number in range(20)]

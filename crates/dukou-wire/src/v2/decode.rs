@@ -226,6 +226,8 @@ impl<'a> Reading<'a> {
         check_symbols(self.signature, &inputs)?;
         let (priority, timeout, all_binary) =
             take_reserved(&mut self.parameters).map_err(|stop| stop.in_body(self.json))?;
+        let subject = parameters::take_subject(&mut self.parameters)
+            .map_err(|stop| stop.in_body(self.json))?;
         let carriage = match (self.outputs.is_empty(), self.binary.contains(&true)) {
             (true, _) if all_binary => Carriage::Binary,
             (false, true) => Carriage::Each(self.binary),
@@ -237,6 +239,7 @@ impl<'a> Reading<'a> {
             client_id: self.client_id,
             priority,
             timeout,
+            subject,
             parameters: self.parameters,
             inputs,
             outputs,

@@ -34,3 +34,4 @@ pub use metadata::{
     ModelDescription, encode_live, encode_model_list, encode_model_metadata, encode_model_ready,
     encode_ready, encode_server_metadata,
 };
+pub use parameters::{SUBJECT_RULE, is_subject};

@@ -149,6 +149,29 @@ pub(super) fn take_timeout(parameters: &mut Parameters) -> Result<Option<Duratio
     Ok(microseconds.filter(|&microseconds| microseconds > 0).map(Duration::from_micros))
 }
 
+/// What a subject may be called.
+pub const SUBJECT_RULE: &str = "a text of 1 to 256 bytes without control characters";
+
+/// Whether somebody may be called so.
+pub fn is_subject(text: &str) -> bool {
+    (1..=256).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+/// Takes `subject` out: whose rows these are. A number is as good as a text. What came is not repeated.
+pub(super) fn take_subject(parameters: &mut Parameters) -> Result<Option<Arc<str>>, Stop> {
+    let said = match take(parameters, "subject") {
+        None => return Ok(None),
+        Some(Param::String(text)) => text,
+        Some(Param::Int(number)) => number.to_string().into(),
+        Some(Param::Bool(_) | Param::Double(_)) => "".into(),
+    };
+    if is_subject(&said) {
+        return Ok(Some(said));
+    }
+    let message = format!("parameter `subject` must be {SUBJECT_RULE}");
+    Err(Stop::new(ErrorCode::WireInvalidField, message))
+}
+
 /// Refuses a parameter that asks for shared memory: the tensor would silently be somewhere else.
 pub(super) fn refuse_shared_memory(
     parameters: &Parameters,
@@ -174,4 +197,34 @@ fn wrong(name: &str, wanted: &str, came: &Param) -> Stop {
     };
     let message = format!("parameter {} must be {wanted}; {came} came", quoted(name));
     Stop::new(ErrorCode::WireInvalidField, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take_from(value: Param) -> Result<(Option<Arc<str>>, usize), Stop> {
+        let mut parameters = vec![("a".into(), Param::Bool(true)), ("subject".into(), value)];
+        take_subject(&mut parameters).map(|subject| (subject, parameters.len()))
+    }
+
+    #[test]
+    fn a_subject_is_taken_out_and_never_repeated_in_a_refusal() {
+        assert_eq!(
+            take_from(Param::String("王小明".into())).ok(),
+            Some((Some("王小明".into()), 1))
+        );
+        assert_eq!(take_from(Param::Int(42)).ok(), Some((Some("42".into()), 1)));
+        for wrong in [
+            Param::String("".into()),
+            Param::String("secret\n".into()),
+            Param::String("x".repeat(257).into()),
+            Param::Bool(true),
+            Param::Double(1.5),
+        ] {
+            let failure = take_from(wrong).unwrap_err().in_body(b"{}");
+            assert_eq!(failure.code, ErrorCode::WireInvalidField);
+            assert!(!failure.message.contains("secret"), "{failure}");
+        }
+    }
 }

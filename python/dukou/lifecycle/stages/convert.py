@@ -8,8 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from dukou.lifecycle.keep import load_model, save_model
+from dukou.lifecycle.runner import digest_of
 from dukou.lifecycle.stage import Line
 from dukou.lifecycle.stages.data import TEST
+from dukou.lifecycle.tags import (
+    check_answers,
+    make_golden_private,
+    policy_of,
+    record_golden_of,
+    secret_of,
+    travel_marks,
+)
 from dukou.model.model import Card, Lineage, Model
 
 
@@ -18,12 +27,18 @@ class ConvertStage:
 
     name = "convert"
     needs = ("data", "train")
-    revision = 1
+    revision = 2
     cached = True
 
     def depends(self, line: Line) -> Mapping[str, Any]:
-        """The card: it travels with the model."""
-        return {"model": line.project.model.model_dump()}
+        """The card, which travels with the model, and what its golden samples are made of."""
+        depends: dict[str, Any] = {"model": line.project.model.model_dump()}
+        golden = line.project.data.golden
+        marks = {
+            "privacy": travel_marks(line),
+            "golden": golden and digest_of([line.project.path(golden)]),
+        }
+        return depends | {name: mark for name, mark in marks.items() if mark is not None}
 
     def run(self, line: Line, into: Path) -> Mapping[str, Any]:
         """Raises InputError `formats.*`."""
@@ -43,6 +58,11 @@ class ConvertStage:
         # The path of a cache says nothing to anyone: the file's own name does.
         lineage = Lineage(**{**asdict(lineage), "source": source.name, "facts": facts})
         model = model.replace(card=card, lineage=lineage)
+        policy, golden = policy_of(line), line.project.data.golden
+        check_answers(policy, model)
+        if golden is not None:
+            model = record_golden_of(model, line.project.path(golden), line.project.data.target)
+        model = make_golden_private(model, policy, secret_of(line, policy))
         save_model(model, into / "model")
         parity = lineage.facts.get("parity")
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -107,5 +108,8 @@ def _predict_fold(
     model = convert_trained(line, source, rows=work / TEST, into=work / "model")
     rows = table.take(judge).split_target(line.project.data.target)
     if line.project.model.task == "regression":
-        return predict_numbers(model, rows.features)
-    return predict_classes(model, rows.features).names()
+        said = predict_numbers(model, rows.features)
+    else:
+        said = predict_classes(model, rows.features).names()
+    shutil.rmtree(work)
+    return said

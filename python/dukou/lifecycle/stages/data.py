@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dukou.base.errors import InputError
 from dukou.evaluate.checks import require_numbers
+from dukou.lifecycle.cache import CAPTURED
 from dukou.lifecycle.runner import digest_of
 from dukou.lifecycle.stage import Line
 
@@ -37,7 +38,7 @@ class DataStage:
         """The files and all of `[data]`, but for where the files lie."""
         data = line.project.data
         files = [f for f in (data.path, data.held_out) if f is not None]
-        rules = data.model_dump(exclude={"path", "held_out", "reference"})
+        rules = data.model_dump(exclude={"path", "held_out", "reference", "golden"})
         return {
             "files": [digest_of([line.project.path(file)]) for file in files],
             "rules": rules,
@@ -82,6 +83,8 @@ class DataStage:
             "target": None if task == "classification" else describe_target(train, data.target),
             "findings": report.to_json()["findings"],
             "digest": table.digest,
+            # Callers' rows, in a retraining: they do not stay (`dukou.lifecycle.privacy`).
+            CAPTURED: path.is_relative_to(line.home / "cache"),
         }
         line.noted[self.name] = facts
         report.require()

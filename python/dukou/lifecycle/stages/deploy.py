@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dukou.lifecycle.deployment import put_deployment
 from dukou.lifecycle.stage import Line
+from dukou.lifecycle.tags import policy_of
 
 if TYPE_CHECKING:
     from dukou.registry.registry import Registry
@@ -35,6 +36,7 @@ class DeployStage:
         return {
             "deploy": project.deploy.model_dump(mode="json"),
             "monitor": project.monitor.model_dump(mode="json"),
+            "privacy": project.privacy.model_dump(mode="json"),
         }
 
     def run(self, line: Line, into: Path) -> Mapping[str, Any]:  # noqa: ARG002 (the registry is the place)
@@ -46,7 +48,9 @@ class DeployStage:
         deploy, name = line.project.deploy, line.project.model.name
         number = line.facts("publish")["version"]
         with Registry.open(line.home) as registry:
-            put_deployment(registry, line.project)
+            put_deployment(
+                registry, line.project, policy_of(line) if line.project.monitor.capture else None
+            )
             before = next(
                 (e.number for e in registry.versions(name) if deploy.alias in e.aliases), None
             )

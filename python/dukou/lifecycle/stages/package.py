@@ -10,6 +10,12 @@ from dukou.lifecycle.keep import load_model
 from dukou.lifecycle.stage import Line
 from dukou.lifecycle.stages.data import TRAIN
 from dukou.lifecycle.stages.evaluate import load_held_out
+from dukou.lifecycle.tags import (
+    make_columns_private,
+    make_limits_private,
+    policy_of,
+    secret_of,
+)
 
 if TYPE_CHECKING:
     from dukou.model.model import Model
@@ -37,6 +43,7 @@ class PackageStage:
 
         signer = load_or_create_signing_key(line.home)
         model = load_model(line.folder("optimize") / "chosen")
+        policy = policy_of(line)
         evaluation = {
             "metrics": line.facts("improve")["evaluation"]["metrics"],
             "gates": [gate["gate"] for gate in line.facts("gates")["gates"]],
@@ -48,7 +55,10 @@ class PackageStage:
             signer=signer,
             evaluation=evaluation,
             profile=_profile(line, model),
-            limitations=line.facts("improve")["evaluation"]["limitations"],
+            limitations=make_limits_private(
+                policy, line.facts("improve")["evaluation"]["limitations"]
+            ),
+            privacy=policy.to_json() if policy.says_anything else None,
             keyring=_keyring(line),
         )
         return {
@@ -101,4 +111,6 @@ def _profile(line: Line, model: Model) -> dict[str, Any]:
         predicted = predict_numbers(model, held_out)
     else:
         predicted = predict_classes(model, held_out).names().tolist()
-    return make_profile(model.signature, dict(learned.features), predicted)
+    policy = policy_of(line)
+    features, gone = make_columns_private(policy, learned.features, secret_of(line, policy))
+    return make_profile(model.signature, features, predicted, without=gone)
