@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pyarrow as pa
 import pytest
 from onnx import numpy_helper
 
@@ -20,6 +21,7 @@ from dukou.lifecycle.champion import open_champion
 from dukou.lifecycle.encryption import rotate, survey
 from dukou.lifecycle.project import load_project
 from dukou.lifecycle.results import kept_results
+from dukou.lifecycle.retrain import Trigger, retrain
 from dukou.lifecycle.runner import ship
 from dukou.monitor.store import CaptureStore
 from dukou.package.memory import is_in_memory, memory_scope
@@ -32,6 +34,7 @@ from dukou.trust.keys import load_or_create_signing_key, load_trust_store
 from tests.artifacts import make_layers, make_model
 from tests.registry_house import move_alias
 from tests.serving import House, house, wait_until
+from tests.unit.monitor.test_store import tapped
 
 DEPLOYMENT = {"version": 1, "name": "chain", "models": [{"name": "chain", "capture": {}}]}
 # Numbers that stand nowhere else, as text and as the bytes of a float.
@@ -126,6 +129,19 @@ def tensor(rows: np.ndarray) -> str:
     )
 
 
+def planted_row() -> np.ndarray:
+    return np.array([[float(text) for text in PLANTED]], np.float32)
+
+
+def planted_requests(count: int) -> pa.Table:
+    """Requests as the tap gives them, of the planted row."""
+    lines = tapped(0, count).to_pylist()
+    for line in lines:
+        if line["direction"] == "input":
+            line["bytes"] = planted_row().tobytes()
+    return pa.Table.from_pylist(lines)
+
+
 def test_a_served_version_and_what_callers_send_lie_nowhere_in_clear(
     place: House, tmp_path: Path
 ) -> None:
@@ -144,7 +160,7 @@ def test_a_served_version_and_what_callers_send_lie_nowhere_in_clear(
         registry.put_deployment("chain", DEPLOYMENT, expected=0)
     move_alias(place, 1)
     row = np.zeros((1, 64), np.float32)
-    row[0, :2] = [float(value) for value in PLANTED]
+    row[:, :2] = planted_row()
     planted = {f"weights {i}": layer.tobytes()[4096:4160] for i, layer in enumerate(layers)}
     planted |= {"a row": row[0, :2].tobytes(), "a label": b"planted-label"}
     planted |= {text: text.encode() for text in PLANTED}
@@ -211,7 +227,12 @@ def test_a_whole_run_of_a_project_leaves_rows_and_weights_nowhere_in_clear(
     assert caught.value.code == "trust.no-encryption-key"
     assert not list(kept_results(home)), "said before anything was trained"
     create_key(home)
-    digest = ship(project, home).digest
+    searched: list[str] = []
+
+    def search(_said: str) -> None:
+        searched.extend(found_in(home, {text: text.encode() for text in PLANTED}))
+
+    digest = ship(project, home, say=search).digest
     assert digest is not None
 
     model = open_version(Store(home / "store"), digest, load_trust_store(home))
@@ -234,3 +255,13 @@ def test_a_whole_run_of_a_project_leaves_rows_and_weights_nowhere_in_clear(
     last = ship(project, home)
     assert last.digest == digest
     assert sum(result.cached for result in last.results.values()) >= 4
+    # Labelled requests join the rows of a retraining, which starts from the champion.
+    captures = CaptureStore(home, "planted")
+    captures.append(planted_requests(30))
+    captures.add_labels({f"{number:016x}:0": "0" for number in range(30)})
+    done = retrain(project, home, trigger=Trigger("asked for", "person"), say=search)
+    assert (done.refused, done.labelled) == ("", 30)
+    assert done.version == 2
+    planted["a captured row"] = planted_row().tobytes()
+    assert found_in(home, planted) == []
+    assert searched == [], "nor while it went on"
