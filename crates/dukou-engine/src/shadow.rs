@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dukou_types::{InferRequest, InferResponse, Principal, RequestId, Tensor};
+use dukou_types::{ErrorCode, InferRequest, InferResponse, Principal, RequestId, Tensor};
 use smallvec::SmallVec;
 
 use crate::{
@@ -80,6 +80,12 @@ impl After {
     }
 }
 
+/// Whether a copy failed for what is around it: a full queue, a stall, a version that is going.
+fn is_want_of_room(code: ErrorCode) -> bool {
+    use ErrorCode::{LimitsDeadline, LimitsQueueFull, ServerCancelled, ServerDraining};
+    matches!(code, LimitsQueueFull | LimitsDeadline | ServerDraining | ServerCancelled)
+}
+
 /// Has the shadow answer, on this worker, when the caller's answer is on its way.
 fn send(
     shadow: Arc<Shadow>,
@@ -112,7 +118,8 @@ fn send(
                 counters.compared(rows, differ);
                 (None, Some(ride.queue))
             }
-            Err(failure) if failure.code == dukou_types::ErrorCode::LimitsQueueFull => {
+            // It did not come to its turn: that says how busy the server is, and nothing of the version.
+            Err(failure) if is_want_of_room(failure.code) => {
                 counters.copy_dropped();
                 return;
             }
@@ -130,4 +137,16 @@ fn send(
             queue,
         });
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_server_is_no_evidence_against_a_version() {
+        use ErrorCode::{EngineInternal, LimitsDeadline, RequestRejectedByModel, ServerDraining};
+        assert!([LimitsDeadline, ServerDraining].into_iter().all(is_want_of_room));
+        assert!(![EngineInternal, RequestRejectedByModel].into_iter().any(is_want_of_room));
+    }
 }
