@@ -27,6 +27,9 @@ MONITOR = """
 [monitor]
 capture = true
 window_rows = 60
+
+[privacy]
+fields = { "*" = "keep" }
 """
 
 

@@ -36,7 +36,8 @@ from tests.registry_house import move_alias
 from tests.serving import House, house, wait_until
 from tests.unit.monitor.test_store import tapped
 
-DEPLOYMENT = {"version": 1, "name": "chain", "models": [{"name": "chain", "capture": {}}]}
+KEPT = {"name": "chain", "capture": {}, "privacy": {"fields": {"*": "keep"}}}
+DEPLOYMENT = {"version": 1, "name": "chain", "models": [KEPT]}
 # Numbers that stand nowhere else, as text and as the bytes of a float.
 PLANTED = ["0.7351928", "-3.1928375"]
 

@@ -55,6 +55,9 @@ capture = true
 window_rows = 120
 webhook = "@webhook@"
 
+[privacy]
+fields = { "*" = "keep" }
+
 [retrain]
 min_labels = 100
 """
