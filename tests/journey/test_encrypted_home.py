@@ -64,6 +64,9 @@ passes = []
 
 [package]
 encrypt = true
+
+[privacy]
+fields = { "*" = "keep" }
 """
 # A linear classifier of two features, its weights found by least squares.
 TRAIN = """\
