@@ -110,6 +110,8 @@ def _rotate(home: Path, _arguments: argparse.Namespace) -> tuple[dict[str, Any],
         lines.append(f"{old} is needed no more")
     else:
         lines.append(f"take {old} out of {done.source}; nothing here needs it")
+    if done.taken_away:
+        lines.append("keep a copy of the new one away from this machine")
     document = {
         "key": done.key.id,
         "retired": list(done.retired),
