@@ -23,6 +23,10 @@ from dukou.optimize import Budget, Measurement, Optimization, Pass, optimize_mod
 from dukou.optimize.variant import finish_variant
 
 
+# What int8 loses on these rows depends on the processor's instructions: where times are to decide, it may.
+LOOSE = Budget(accuracy_loss=0.05)
+
+
 class SessionMeasure:
     """A real measure: ONNX Runtime in this process, models taking turns."""
 
@@ -187,7 +191,7 @@ def test_the_smallest_that_is_not_slower(digits: tuple[Model, DataSet], tmp_path
         int8=(14, 15, 16),
         simplify_int8=(9, 10, 11),
     )
-    found = optimize_model(model, data, into=tmp_path, measure=measure)
+    found = optimize_model(model, data, into=tmp_path, measure=measure, budget=LOOSE)
     assert found.chosen.variant == "simplify+int8"
     assert _verdicts(found) == {
         "original": "original",
@@ -217,7 +221,9 @@ def test_company_decides_where_a_form_must_answer_one_by_one(
         int8=(4, 5, 6),
         simplify_int8=(4, 5, 6),
     )
-    found = optimize_model(model, data, into=tmp_path, measure=measure, calibration=shown)
+    found = optimize_model(
+        model, data, into=tmp_path, measure=measure, calibration=shown, budget=LOOSE
+    )
     reasons = {c.model.variant: c.reason for c in found.candidates}
     assert reasons["int8"].startswith(
         "is slower in company, where it answers one by one: 9.0 µs [8.0, 10.0] against 5.0 µs"
@@ -270,7 +276,7 @@ def test_slower_beyond_doubt_is_slower_however_little(
         int8=(10.2, 10.3, 10.4),
         simplify_int8=(10.2, 10.3, 10.4),
     )
-    found = optimize_model(model, data, into=tmp_path, measure=measure)
+    found = optimize_model(model, data, into=tmp_path, measure=measure, budget=LOOSE)
     assert found.chosen is model
     assert found.candidates[0].verdict == "chosen"
     assert found.summary.startswith(
@@ -307,7 +313,9 @@ def test_a_form_that_may_lose_too_much_is_never_measured(
     assert measure.seen == []
     dropped = [c for c in found.candidates if c.verdict == "dropped"]
     assert len(dropped) == 3
-    assert all(c.loss <= 0.01 < c.loss_bound and c.measurement is None for c in dropped)
+    assert all(c.loss_bound > 0.01 and c.measurement is None for c in dropped)
+    # Simplified it says the very same, and 100 rows cannot prove that it always will.
+    assert (dropped[0].model.variant, dropped[0].loss) == ("simplify", 0.0)
     assert "more rows would make the bound tighter" in dropped[0].reason
 
 
