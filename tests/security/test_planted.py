@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -247,7 +248,10 @@ def test_planted_personal_data_is_nowhere_and_erased_rows_stay_unreadable(
             if number == 15:
                 ask_badly(server)
                 wait_until(lambda: store.read().rows > 0, "the first captures")
-                os.kill(server.status()["engine"]["pid"], signal.SIGKILL)
+                engine = server.status()["engine"]["pid"]
+                limits = Path("/proc", str(engine), "limits").read_text(encoding="utf-8")
+                assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)
+                os.kill(engine, signal.SIGKILL)
                 wait_until(lambda: _answers(server), "the engine again")
         wait_until(lambda: f"{ids[PEOPLE[2][0]]}:0" in store.read().keys, "the last capture")
         labels = tmp_path / "labels.csv"

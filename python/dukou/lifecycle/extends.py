@@ -138,7 +138,8 @@ def _not_off(demanded: bool, value: bool) -> str:
 
 def _as_strict(demanded: Mapping[str, str], value: Mapping[str, str]) -> str:
     for name, tag in value.items():
-        wanted = demanded.get(name)
+        # What the base says of every field holds for one that it does not name.
+        wanted = demanded.get(name, demanded.get("*"))
         if wanted is None or tag == wanted:
             continue
         kinds = [_STRICTER.index(text.partition(":")[0]) for text in (wanted, tag)]

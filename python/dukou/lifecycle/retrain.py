@@ -271,7 +271,7 @@ def _run(
         base = ship(project, home, until="data")
         features = list(base.results["data"].facts["features"])
         policy = project.privacy.policy(features, project.data.target)
-        if count_labelled(home, name):
+        if policy.says_anything and count_labelled(home, name):
             require_learnable(policy, features, name)
         rows = load_labelled(
             home,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import selectors
 import signal
 import sys
@@ -76,6 +77,8 @@ class Supervisor:
         Raises:
             DukouError: why the server could not start.
         """
+        # A crash would write what callers sent to a disk; the limit holds for every process of ours.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         folder = self.layout.folder
         lock = folder.hold()
         try:

@@ -40,6 +40,9 @@ on_deadline = "hold"
 capture = false
 drift = true
 keep = "30d"
+[privacy]
+capture_untagged = false
+fields = { name = "hash", age = "generalize:10", "*" = "detect" }
 [maintain]
 backup_drill = "30d"
 """
@@ -114,6 +117,13 @@ def test_a_project_has_what_its_base_says_and_adds_to_it(folder: Path) -> None:
         ('[deploy]\nstrategy = "immediate"\n', "is `immediate`, `canary` is demanded"),
         ("[monitor]\ncapture = true\n", "`monitor.capture` is true, false is demanded"),
         ('[maintain]\nbackup_drill = "60d"\n', "is `60d`, `30d` or sooner is demanded"),
+        ('[privacy]\nfields = { name = "keep" }\n', "tags `name` as `keep`, `hash` or stricter"),
+        ('[privacy]\nfields = { age = "generalize:5" }\n', "`generalize:10` or stricter"),
+        (
+            '[privacy]\nfields = { other = "keep" }\n',
+            "tags `other` as `keep`, `detect` or stricter",
+        ),
+        ("[privacy]\ncapture_untagged = true\n", "is true, false is demanded"),
         ("[data]\nseed = 4\n", "`data.seed` is 4, 3 is demanded"),
         ('[monitor]\nkeep = "60d"\n', "`monitor.keep` is `60d`"),
         ("[monitor]\ndrift = false\n", "`monitor.drift` is false, true is demanded"),
@@ -139,6 +149,16 @@ def test_what_is_weaker_is_refused_with_both_sides(folder: Path, more: str, said
     assert refused.value.code == "project.loosens"
     assert said in refused.value.message
     assert "team.toml" in refused.value.message
+
+
+def test_tags_are_added_and_made_stricter(folder: Path) -> None:
+    more = '[privacy]\nfields = { name = "drop", age = "generalize:10", size = "mask" }\n'
+    assert load_project(write(folder, more)).privacy.fields == {
+        "name": "drop",
+        "age": "generalize:10",
+        "*": "detect",
+        "size": "mask",
+    }
 
 
 def test_a_gate_of_another_class_or_bound_is_another_gate(folder: Path) -> None:

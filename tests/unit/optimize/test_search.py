@@ -22,7 +22,6 @@ from dukou.model.model import Model
 from dukou.optimize import Budget, Measurement, Optimization, Pass, optimize_model
 from dukou.optimize.variant import finish_variant
 
-
 # What int8 loses on these rows depends on the processor's instructions: where times are to decide, it may.
 LOOSE = Budget(accuracy_loss=0.05)
 

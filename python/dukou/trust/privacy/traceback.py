@@ -23,7 +23,7 @@ def describe_privately(error: BaseException) -> str:
 
 def hide_values(words: str) -> str:
     """An error's words without what it quotes, without long numbers and what patterns find."""
-    words = _QUOTED.sub("`…`", mask_personal(words))
+    words = mask_personal(_QUOTED.sub("`…`", words))
     return _LONG_NUMBER.sub("#", words)
 
 
