@@ -127,8 +127,7 @@ def test_chunks_that_are_none_end_the_connection(server: RunningServer, chunks: 
     with Wire(server.address) as wire:
         wire.send(_framed(b"Transfer-Encoding: chunked\r\n", chunks))
         (reply,) = wire.read_to_end()
-    assert reply.status in (400, 499)
-    assert reply.said["code"] in ("wire.invalid-request", "server.cancelled")
+    assert (reply.status, reply.said["code"]) == (400, "wire.invalid-request")
 
 
 def test_good_and_bad_in_one_pipeline_are_answered_in_order(server: RunningServer) -> None:
@@ -342,7 +341,7 @@ def test_head_and_other_methods(server: RunningServer) -> None:
             ("/v2", "DELETE", 405, "GET"),
             ("/nothing", "HEAD", 404, None),
             ("*", "OPTIONS", 404, None),
-            ("example.org:80", "CONNECT", 404, None),
+            ("example.org:80", "CONNECT", 403, None),
         ]:
             wire.send(request(path, method=method, body=b""))
             reply = wire.read(of_head=method == "HEAD")

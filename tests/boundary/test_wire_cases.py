@@ -259,6 +259,12 @@ def test_every_address(named: RunningServer, case: dict[str, Any]) -> None:
             assert (said["code"], response.status) == (expected["code"], expected["status"])
             for part in expected["message"]:
                 assert part in said["error"]
+        elif expected["operation"] == "repository":
+            # Addressed, so that it can be asked who may; there is nothing behind it yet.
+            assert (_check_error(response, answer)["code"], response.status) == (
+                "wire.unsupported",
+                501,
+            )
         else:
             assert response.status == 200, answer
             _check_operation(expected, response, answer)

@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    net::TcpStream as Socket,
+    net::{IpAddr, TcpStream as Socket},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -22,7 +22,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{engine::Engine, reply, visit, workers::Workers};
+use crate::{
+    access::denied_address, engine::Engine, network::admits, reply, security::SecurityEvent, visit,
+    workers::Workers,
+};
 
 /// Connections that may be open before a table says how many.
 const CONNECTIONS_BEFORE_A_TABLE: usize = 1024;
@@ -31,7 +34,7 @@ const EXHAUSTED: Duration = Duration::from_millis(50);
 /// Refusals that are being told at once; further ones are closed without a word.
 const REFUSALS: usize = 64;
 /// How long a refused client may take to read why.
-const REFUSAL: Duration = Duration::from_millis(500);
+pub(crate) const REFUSAL: Duration = Duration::from_millis(500);
 
 /// An accepted connection on its way to a worker.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub struct Arrival {
     pub socket: Socket,
     /// The name of the listener that it came to.
     pub listener: Arc<str>,
+    /// The client's address.
+    pub peer: IpAddr,
 }
 
 /// Accepts on all listeners until the process drains. Runs on a thread of its own.
@@ -69,8 +74,8 @@ async fn accept(listener: TcpListener, name: Arc<str>, workers: Workers, engine:
             () = engine.drain.begun() => return,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _peer)) => stream,
+        let (stream, peer) = match accepted {
+            Ok((stream, peer)) => (stream, peer.ip()),
             Err(error) if is_the_peer_s(&error) => continue,
             // Out of descriptors or memory: those that are open go on, newcomers queue in the kernel.
             Err(_) => {
@@ -78,38 +83,83 @@ async fn accept(listener: TcpListener, name: Arc<str>, workers: Workers, engine:
                 continue;
             }
         };
-        let limit = engine
-            .serving
-            .load()
+        let serving = engine.serving.load();
+        let policy = serving.as_ref().and_then(|serving| serving.listener(&name));
+        let stranger = Stranger {
+            peer,
+            in_clear: policy.is_none_or(|policy| policy.tls.is_none()),
+            listener: &name,
+        };
+        if policy.is_some_and(|policy| !admits(&policy.allow, &policy.deny, peer)) {
+            refuse(stream, denied_address(), &stranger, &refusals, &engine);
+            continue;
+        }
+        let limit = serving
             .as_ref()
             .map_or(CONNECTIONS_BEFORE_A_TABLE, |serving| serving.limits.connections);
-        let refused =
-            if workers.open() >= limit { Some(stream) } else { hand_over(stream, &name, &workers) };
+        let refused = if workers.open() >= limit {
+            Some(stream)
+        } else {
+            hand_over(stream, &name, peer, &workers)
+        };
         if let Some(stream) = refused {
-            refuse(stream, limit, &refusals, &engine);
+            let message = format!("{limit} connections are open, which is `limits.connections`");
+            let failure = Failure::new(ErrorCode::LimitsTooManyConnections, message);
+            refuse(stream, failure, &stranger, &refusals, &engine);
         }
     }
 }
 
+/// Whose connection is refused.
+struct Stranger<'s> {
+    peer: IpAddr,
+    listener: &'s str,
+    /// Whether it would read what is written to it in clear.
+    in_clear: bool,
+}
+
 /// Hands a connection to the worker that has the fewest; gives it back where all are overrun.
-fn hand_over(stream: TcpStream, listener: &Arc<str>, workers: &Workers) -> Option<TcpStream> {
+fn hand_over(
+    stream: TcpStream,
+    listener: &Arc<str>,
+    peer: IpAddr,
+    workers: &Workers,
+) -> Option<TcpStream> {
     // The socket moves to another thread's event loop. One that breaks on the way had nothing to lose.
     let socket = stream.into_std().ok()?;
-    let arrival = Arrival { socket, listener: Arc::clone(listener) };
+    let arrival = Arrival { socket, listener: Arc::clone(listener), peer };
     let arrival = workers.hand_over(arrival).err()?;
     TcpStream::from_std(arrival.socket).ok()
 }
 
-/// Says why at once, and lets the client read it before the socket closes.
-fn refuse(stream: TcpStream, limit: usize, refusals: &Arc<AtomicUsize>, engine: &Engine) {
-    let code = ErrorCode::LimitsTooManyConnections;
-    engine.state.refused(crate::table::Dialect::V2, code);
+/// Says why at once, and lets the client read it before the socket closes. One that expects TLS is
+/// closed without a word: it could not read ours.
+fn refuse(
+    stream: TcpStream,
+    failure: Failure,
+    stranger: &Stranger<'_>,
+    refusals: &Arc<AtomicUsize>,
+    engine: &Engine,
+) {
+    let id = visit::next_id();
+    engine.state.refused(crate::table::Dialect::V2, failure.code);
+    engine.security.note(&SecurityEvent {
+        code: failure.code,
+        listener: stranger.listener,
+        peer: Some(stranger.peer),
+        id: stranger.in_clear.then_some(id),
+        principal: None,
+        model: None,
+        detail: None,
+    });
+    if !stranger.in_clear {
+        return;
+    }
     if refusals.fetch_add(1, Relaxed) >= REFUSALS {
         refusals.fetch_sub(1, Relaxed);
         return;
     }
-    let message = format!("{limit} connections are open, which is `limits.connections`");
-    let text = reply::plain(&Failure::new(code, message), visit::next_id());
+    let text = reply::plain(&failure, reply::status(failure.code), id);
     let refusals = Arc::clone(refusals);
     tokio::spawn(async move {
         let _gone = timeout(REFUSAL, tell(stream, text)).await;
@@ -117,7 +167,8 @@ fn refuse(stream: TcpStream, limit: usize, refusals: &Arc<AtomicUsize>, engine: 
     });
 }
 
-async fn tell(mut stream: TcpStream, text: Vec<u8>) -> io::Result<()> {
+/// Writes an answer, and waits until the client has read it.
+pub(crate) async fn tell(mut stream: TcpStream, text: Vec<u8>) -> io::Result<()> {
     stream.write_all(&text).await?;
     stream.shutdown().await?;
     // Closing with unread bytes would reset the connection, and the client would lose the answer.

@@ -43,7 +43,9 @@ pub fn push_line(line: &mut Vec<u8>, outcome: &Outcome<'_>, request: Duration, n
     push_number(line, "bytes_in", outcome.bytes_in as u64);
     push_number(line, "bytes_out", outcome.bytes_out as u64);
     let principal = match outcome.principal {
+        Principal::Unknown => "unknown",
         Principal::Loopback => "loopback",
+        Principal::Anonymous => "anonymous",
         Principal::Engine => "engine",
         Principal::Named(name) => name,
     };

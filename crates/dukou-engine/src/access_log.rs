@@ -207,13 +207,13 @@ fn count_lines(lines: &[u8]) -> u64 {
 
 /// What lines are written to.
 #[derive(Debug)]
-enum Target {
+pub(crate) enum Target {
     Stdout,
     File { file: File, path: PathBuf },
 }
 
 impl Target {
-    fn open(name: &str) -> io::Result<Self> {
+    pub(crate) fn open(name: &str) -> io::Result<Self> {
         if name == "-" {
             return Ok(Self::Stdout);
         }
@@ -224,7 +224,7 @@ impl Target {
         Ok(Self::File { file: append_to(&path)?, path })
     }
 
-    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         match self {
             Self::Stdout => {
                 let mut out = io::stdout().lock();

@@ -1,4 +1,4 @@
-//! authenticate: the third room. Who asks, and whether a stranger's web page asks in their name.
+//! Whether a stranger's web page asks in its reader's name.
 //!
 //! On loopback nobody has a name, and every program of this machine may ask; a browser is not a
 //! program of its user's but of whatever page it shows. A page can reach loopback under a name of its
@@ -6,27 +6,17 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use dukou_types::{ErrorCode, Failure, Principal};
+use dukou_types::{ErrorCode, Failure};
 use http::{
     HeaderMap, HeaderValue, Uri,
     header::{HOST, ORIGIN},
 };
 
-use crate::table::Access;
-
-/// Says who asks.
+/// Refuses what a browser would send for a page of somebody else's.
 ///
 /// # Errors
-/// `access.foreign-host` or `access.foreign-origin` on a listener that is for loopback only.
-pub fn authenticate(
-    access: Access,
-    hosts: &[Box<str>],
-    uri: &Uri,
-    headers: &HeaderMap,
-) -> Result<Principal, Failure> {
-    if access == Access::Open {
-        return Ok(Principal::Named("anonymous".into()));
-    }
+/// `access.foreign-host` or `access.foreign-origin`.
+pub fn refuse_foreign(hosts: &[Box<str>], uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
     // HTTP/2 says it in the URI; a client of HTTP/1.0 may say nothing, and is no browser.
     let authority = match (uri.authority(), headers.get(HOST)) {
         (Some(authority), _) => Some(authority.as_str()),
@@ -45,7 +35,7 @@ pub fn authenticate(
             return Err(foreign_origin(origin, authority.unwrap_or("(no host)")));
         }
     }
-    Ok(Principal::Loopback)
+    Ok(())
 }
 
 /// Whether an authority names this machine's loopback, or a host that the table allows, at any port.
@@ -98,11 +88,7 @@ fn shown(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn ask(
-        host: Option<&str>,
-        origin: Option<&str>,
-        hosts: &[&str],
-    ) -> Result<Principal, ErrorCode> {
+    fn ask(host: Option<&str>, origin: Option<&str>, hosts: &[&str]) -> Result<(), ErrorCode> {
         let mut headers = HeaderMap::new();
         if let Some(host) = host {
             headers.insert(HOST, HeaderValue::from_str(host).unwrap());
@@ -111,8 +97,7 @@ mod tests {
             headers.insert(ORIGIN, HeaderValue::from_str(origin).unwrap());
         }
         let hosts: Vec<Box<str>> = hosts.iter().map(|host| (*host).into()).collect();
-        authenticate(Access::Loopback, &hosts, &Uri::from_static("/"), &headers)
-            .map_err(|failure| failure.code)
+        refuse_foreign(&hosts, &Uri::from_static("/"), &headers).map_err(|failure| failure.code)
     }
 
     #[test]
@@ -128,13 +113,10 @@ mod tests {
             "[::ffff:127.0.0.1]:80",
         ];
         for name in names {
-            assert_eq!(ask(Some(name), None, &[]), Ok(Principal::Loopback), "{name}");
+            assert_eq!(ask(Some(name), None, &[]), Ok(()), "{name}");
         }
-        assert_eq!(ask(None, None, &[]), Ok(Principal::Loopback));
-        assert_eq!(
-            ask(Some("models.example:80"), None, &["models.example"]),
-            Ok(Principal::Loopback)
-        );
+        assert_eq!(ask(None, None, &[]), Ok(()));
+        assert_eq!(ask(Some("models.example:80"), None, &["models.example"]), Ok(()));
     }
 
     #[test]
@@ -167,13 +149,5 @@ mod tests {
             assert_eq!(ask(host, Some(origin), &[]), refused, "{origin}");
         }
         assert_eq!(ask(None, Some("http://x"), &[]), Err(ErrorCode::AccessForeignOrigin));
-    }
-
-    #[test]
-    fn an_open_listener_asks_nothing() {
-        let mut headers = HeaderMap::new();
-        headers.insert(HOST, HeaderValue::from_static("example.com"));
-        let asked = authenticate(Access::Open, &[], &Uri::from_static("/"), &headers);
-        assert_eq!(asked, Ok(Principal::Named("anonymous".into())));
     }
 }

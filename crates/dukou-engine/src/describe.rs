@@ -1,12 +1,22 @@
 //! What the server says of itself: health, metadata, the list of models, metrics. No body is read and
 //! nothing runs for these.
 
+use std::sync::Arc;
+
 use dukou_types::{ErrorCode, Failure, RequestId};
 use dukou_wire::{Selector, Target, v2};
 use http::HeaderValue;
 use serde_json::json;
 
-use crate::{admit, engine::Engine, metrics, reply::Rope, route::route, serving::Serving};
+use crate::{
+    access::Caller,
+    admit,
+    engine::Engine,
+    metrics,
+    reply::Rope,
+    route::route,
+    serving::{Model, Serving},
+};
 
 /// A description: its content type and its text.
 pub type Described = (HeaderValue, Rope);
@@ -19,6 +29,7 @@ pub type Described = (HeaderValue, Rope);
 pub fn describe(
     engine: &Engine,
     serving: Option<&Serving>,
+    caller: &Caller,
     target: &Target,
     path: &str,
 ) -> Result<Described, Failure> {
@@ -36,10 +47,9 @@ pub fn describe(
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             return Ok((kind, Rope::from(bytes::Bytes::from(metrics::render(engine)))));
         }
-        Target::ModelList if path == "/" => welcome(serving),
+        Target::ModelList if path == "/" => welcome(serving, caller),
         Target::ModelList => {
-            let models = serving.map_or(&[][..], |serving| &serving.models);
-            v2::encode_model_list(models.iter().map(|model| model.name.as_str()))
+            v2::encode_model_list(known(serving, caller).map(|model| model.name.as_str()))
         }
         Target::ModelReady { model, selector } => {
             let model = admit::find(ready(serving)?, model)?;
@@ -65,6 +75,13 @@ pub fn describe(
                 signature: &lane.version.signature,
             })
         }
+        Target::Repository { .. } => {
+            return Err(Failure::new(
+                ErrorCode::WireUnsupported,
+                "dukou does not have the model repository extension yet; `GET /v2/models` lists the models, \
+                 and `dukou` on the command line changes what is served",
+            ));
+        }
         Target::Infer { .. } => {
             return Err(Failure::new(
                 ErrorCode::EngineInternal,
@@ -89,11 +106,18 @@ fn draining() -> Failure {
     Failure::new(ErrorCode::ServerDraining, "the server is shutting down")
 }
 
-/// What is served and where: for a person who opens the address.
-fn welcome(serving: Option<&Serving>) -> Vec<u8> {
+/// The models that the caller may hear of.
+fn known<'s>(
+    serving: Option<&'s Serving>,
+    caller: &Caller,
+) -> impl Iterator<Item = &'s Arc<Model>> {
     let models = serving.map_or(&[][..], |serving| &serving.models);
-    let models: Vec<_> = models
-        .iter()
+    models.iter().filter(|model| caller.knows(&model.name))
+}
+
+/// What is served and where: for a person who opens the address.
+fn welcome(serving: Option<&Serving>, caller: &Caller) -> Vec<u8> {
+    let models: Vec<_> = known(serving, caller)
         .map(|model| {
             let versions: Vec<_> =
                 model.versions.iter().map(|lane| lane.version.version.as_str()).collect();

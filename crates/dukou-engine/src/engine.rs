@@ -7,8 +7,8 @@ use std::{path::PathBuf, sync::Arc};
 use arc_swap::ArcSwapOption;
 
 use crate::{
-    access_log::AccessLog, artifact::KeySource, drain::Drain, record::Recorder, serving::Serving,
-    state::State, tap::Tap, told::Gauges,
+    access_log::AccessLog, artifact::KeySource, drain::Drain, penalty::Penalties, record::Recorder,
+    security::SecurityLog, serving::Serving, state::State, tap::Tap, told::Gauges,
 };
 
 /// The process, as its rooms see it.
@@ -19,7 +19,11 @@ pub struct Engine {
     pub state: Arc<State>,
     /// Where requests are written down.
     pub access_log: Arc<AccessLog>,
-    /// Feeds both.
+    /// Where refusals are counted and written down.
+    pub security: SecurityLog,
+    /// Who has shown bad keys lately.
+    pub penalties: Penalties,
+    /// Feeds counters and access log.
     pub recorder: Recorder,
     /// Answered requests that wait for the monitor.
     pub tap: Tap,
@@ -47,6 +51,8 @@ impl Engine {
             recorder: Recorder::new(Arc::clone(&state), Arc::clone(&access_log)),
             state,
             access_log,
+            security: SecurityLog::default(),
+            penalties: Penalties::default(),
             tap: Tap::default(),
             gauges: Gauges::default(),
             drain: Drain::default(),

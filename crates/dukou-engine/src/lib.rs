@@ -9,6 +9,7 @@
 //! ([`local_api`]). [`engine::Engine`] is what all of these share.
 
 pub mod accept;
+pub mod access;
 pub mod address;
 pub mod admit;
 pub mod arguments;
@@ -19,9 +20,16 @@ pub mod describe;
 pub mod drain;
 pub mod engine;
 pub mod http;
+pub mod keys;
+pub mod network;
+pub mod penalty;
+pub mod rate;
+pub mod refused;
 pub mod reply;
 pub mod route;
+pub mod security;
 pub mod stack;
+pub mod tls;
 pub mod visit;
 pub mod watch;
 pub mod workers;

@@ -28,7 +28,9 @@ use tokio::{net::UnixListener, sync::Semaphore};
 use crate::{
     engine::Engine,
     events::{self, Level},
-    metrics, state_document,
+    metrics,
+    security::SecurityEvent,
+    state_document,
     swap::{Refused, Swap},
     tap::to_stream,
     told,
@@ -111,6 +113,15 @@ async fn accept(listener: UnixListener, swap: Arc<Swap>) -> io::Result<()> {
                     Level::Warn,
                     format_args!("the local API refused {who}: it is user {owner}'s"),
                 );
+                swap.engine().security.note(&SecurityEvent {
+                    code: ErrorCode::AccessForbidden,
+                    listener: "local-api",
+                    peer: None,
+                    id: None,
+                    principal: None,
+                    model: None,
+                    detail: Some(&who),
+                });
                 continue;
             }
         }

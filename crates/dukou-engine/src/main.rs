@@ -22,6 +22,7 @@ use dukou_engine::{
     local_api::LocalApi,
     private::hide_values_of_panics,
     swap::Swap,
+    tls,
     workers::Workers,
 };
 use dukou_ort::Runtime;
@@ -102,6 +103,8 @@ fn serve(arguments: Serve) -> Result<(), Box<dyn Error>> {
             accepting.drain.begin();
         }
     })?;
+    let keeping = Arc::clone(&engine);
+    thread::Builder::new().name("certificates".into()).spawn(move || tls::keep_fresh(&keeping))?;
     local.start(swap)?;
 
     wait_for_the_end(&engine, lifeline)?;
@@ -110,6 +113,7 @@ fn serve(arguments: Serve) -> Result<(), Box<dyn Error>> {
         let _ended = thread.join();
     }
     engine.access_log.close();
+    engine.security.close();
     let _gone = std::fs::remove_file(&socket);
     events::emit(&Event::Drained);
     Ok(())

@@ -84,6 +84,7 @@ pub fn render_own(engine: &Engine) -> String {
         "Lines of the access log that were dropped.",
     );
     page.sample("dukou_access_log_dropped_total", &[], engine.access_log.dropped());
+    security(&mut page, engine);
     page.gauge("process_resident_memory_bytes", "Resident memory of the engine.", resident_bytes());
     page.gauge(
         "dukou_uptime_seconds",
@@ -114,6 +115,14 @@ fn shadow_rows(page: &mut Page, shadows: &ByVersion) {
     for ((model, version), totals) in shadows {
         let labels = [("model", &**model), ("version", &**version)];
         page.sample(DROPPED, &labels, totals.agreement.dropped);
+    }
+}
+
+fn security(page: &mut Page, engine: &Engine) {
+    const NAME: &str = "dukou_security_events_total";
+    page.family(NAME, "counter", "Refusals that somebody who guards the server wants to see.");
+    for (code, count) in engine.security.counts() {
+        page.sample(NAME, &[("code", code.as_str())], count);
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{
     convert::Infallible,
-    pin::Pin,
+    error::Error as StdError,
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
 };
@@ -12,13 +15,15 @@ use dukou_types::{ErrorCode, Failure, RequestId};
 use dukou_wire::{Head, v2};
 use http::{
     HeaderName, HeaderValue, Method, Response, StatusCode, Version,
-    header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER},
+    header::{
+        ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, WWW_AUTHENTICATE,
+    },
     request::Parts,
 };
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, SizeHint};
 use smallvec::SmallVec;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::serving::Lane;
 
@@ -91,7 +96,12 @@ pub fn failed(failure: &Failure, id: RequestId, head: &Parts) -> Response<Rope> 
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if matches!(failure.code.http_status(), 429 | 503) {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        // Whole seconds, and none that would be too early.
+        let seconds = failure.retry_after.map_or(1, |time| time.as_millis().div_ceil(1000).max(1));
+        headers.insert(RETRY_AFTER, u64::try_from(seconds).unwrap_or(u64::MAX).into());
+    }
+    if failure.code.http_status() == 401 {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"dukou\""));
     }
     if failure.code == ErrorCode::WireWrongMethod {
         headers.insert(ALLOW, HeaderValue::from_static(allowed(head)));
@@ -144,13 +154,14 @@ fn id_value(id: RequestId) -> HeaderValue {
     HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// A failure as a whole HTTP/1.1 response, for a connection that no worker serves.
-pub fn plain(failure: &Failure, id: RequestId) -> Vec<u8> {
+/// A failure as a whole HTTP/1.1 response, for what no request was made of: a connection that no
+/// worker serves, a head that cannot be read.
+pub fn plain(failure: &Failure, status: StatusCode, id: RequestId) -> Vec<u8> {
     let body = v2::encode_error(failure, id);
-    let status = status(failure.code);
+    let again = if matches!(status.as_u16(), 429 | 503) { "retry-after: 1\r\n" } else { "" };
     let mut text = format!(
-        "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nretry-after: 1\r\n\
-         connection: close\r\n\r\n",
+        "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{again}\
+         {REQUEST_ID}: {id}\r\nconnection: close\r\n\r\n",
         status.as_u16(),
         status.canonical_reason().unwrap_or_default(),
         body.len()
@@ -160,18 +171,28 @@ pub fn plain(failure: &Failure, id: RequestId) -> Vec<u8> {
     text
 }
 
-fn status(code: ErrorCode) -> StatusCode {
+/// The status of a code.
+pub fn status(code: ErrorCode) -> StatusCode {
     StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
+
+/// How much of a body must come within the time that a head may take: a network that is slower than
+/// this carries no tensors, and a client that is slower means to hold a place.
+const PACE: usize = 16 * 1024;
 
 /// Reads a body that must not be longer than `limit`, as the frames it came in.
 ///
 /// # Errors
 /// `request.body-too-large` as soon as it is known to be, before the rest is read;
-/// `server.cancelled` where the asker left in the middle of it.
-pub async fn read_body<B>(body: B, limit: usize) -> Result<SmallVec<[Bytes; 2]>, Failure>
+/// `limits.slow-body` where less than [`PACE`] comes in `patience`; `wire.invalid-request` where its
+/// framing is broken; `server.cancelled` where the asker left in the middle of it.
+pub async fn read_body<B>(
+    body: B,
+    limit: usize,
+    patience: Duration,
+) -> Result<SmallVec<[Bytes; 2]>, Failure>
 where
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes, Error: StdError + 'static>,
 {
     let too_large = |came: u64| {
         let message = format!(
@@ -186,10 +207,15 @@ where
     let mut body = std::pin::pin!(body);
     let mut frames = SmallVec::new();
     let mut came = 0_usize;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| {
-            Failure::new(ErrorCode::ServerCancelled, "the body ended before it was complete")
-        })?;
+    let mut pace = (Instant::now() + patience, PACE);
+    loop {
+        // What is there already needs no timer.
+        let frame = match at_once(body.frame()).await {
+            Some(frame) => frame,
+            None => timeout_at(pace.0, body.frame()).await.map_err(|_| slow_body(patience))?,
+        };
+        let Some(frame) = frame else { break };
+        let frame = frame.map_err(|error| broken_body(&error))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -197,11 +223,46 @@ where
         if came > limit {
             return Err(too_large(came as u64));
         }
+        if came >= pace.1 {
+            pace = (Instant::now() + patience, came + PACE);
+        }
         if !data.is_empty() {
             frames.push(data);
         }
     }
     Ok(frames)
+}
+
+/// What a future gives without waiting.
+async fn at_once<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+fn slow_body(patience: Duration) -> Failure {
+    let message = format!(
+        "of the body, less than {PACE} bytes came in {} ms, which is `limits.header_ms`",
+        patience.as_millis()
+    );
+    Failure::new(ErrorCode::LimitsSlowBody, message)
+}
+
+/// A client that left, or one whose chunks are no chunks.
+fn broken_body(error: &(dyn StdError + 'static)) -> Failure {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(kind, Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)) {
+            let message = "the body's chunks are not as HTTP/1.1 has them";
+            return Failure::new(ErrorCode::WireInvalidRequest, message);
+        }
+        cause = error.source();
+    }
+    Failure::new(ErrorCode::ServerCancelled, "the body ended before it was complete")
 }
 
 /// Bodies up to this size are read away where they are not wanted.
@@ -213,11 +274,12 @@ const READ_AWAY: Duration = Duration::from_millis(250);
 /// and one that its client would send only when told to, are left alone.
 pub async fn read_away<B>(head: &Parts, body: B) -> bool
 where
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes, Error: StdError + 'static>,
 {
     let small = body.size_hint().exact().is_some_and(|length| length <= SMALL_BODY);
     if !small || head.headers.contains_key(EXPECT) {
         return false;
     }
-    matches!(timeout(READ_AWAY, read_body(body, SMALL_BODY as usize)).await, Ok(Ok(_)))
+    let reading = read_body(body, SMALL_BODY as usize, READ_AWAY);
+    matches!(timeout(READ_AWAY, reading).await, Ok(Ok(_)))
 }

@@ -20,10 +20,13 @@ use parking_lot::Mutex;
 
 use crate::{
     counters::ArmCounters,
+    keys::Keys,
     load::{settings, size},
+    network::Network,
     origin::Origin,
     state::{ArmKey, State},
-    table::{Access, Dialect, ServedModel, ServingTable},
+    table::{Access, Dialect, Listener, ServedModel, ServingTable},
+    tls::Certificate,
 };
 
 /// A table that is being served. Immutable; swapped whole.
@@ -37,6 +40,8 @@ pub struct Serving {
     pub models: Vec<Arc<Model>>,
     pub(crate) by_name: HashMap<Box<str>, usize>,
     pub(crate) policies: HashMap<Box<str>, Arc<ListenerPolicy>>,
+    /// Whose keys are good.
+    pub keys: Keys,
 }
 
 /// What the process holds at once, in the units that the rooms use.
@@ -65,6 +70,35 @@ pub struct ListenerPolicy {
     pub access: Access,
     /// `Host` names answered to besides loopback's, in lower case.
     pub hosts: Vec<Box<str>>,
+    /// The certificate; none where it speaks in clear.
+    pub tls: Option<Arc<Certificate>>,
+    /// Networks that may connect; empty: whoever is not denied.
+    pub allow: Vec<Network>,
+    /// Networks that may not.
+    pub deny: Vec<Network>,
+}
+
+impl ListenerPolicy {
+    /// Compiles a listener's; one that was there before keeps its certificate, whose files may be
+    /// between two renewals just now.
+    fn compile(listener: &Listener, before: Option<&Self>) -> Result<Self, Failure> {
+        let networks = |texts: &[String]| texts.iter().filter_map(|t| Network::parse(t)).collect();
+        let kept = before.and_then(|policy| policy.tls.as_ref());
+        let tls = match (&listener.tls, kept) {
+            (None, _) => None,
+            (Some(files), Some(kept)) if kept.files() == files => Some(Arc::clone(kept)),
+            (Some(files), _) => Some(Arc::new(Certificate::load(files)?)),
+        };
+        Ok(Self {
+            name: listener.name.as_str().into(),
+            dialects: listener.dialects.clone(),
+            access: listener.access,
+            hosts: listener.hosts.iter().map(|host| host.to_lowercase().into()).collect(),
+            tls,
+            allow: networks(&listener.allow),
+            deny: networks(&listener.deny),
+        })
+    }
 }
 
 /// A model with the lanes that its requests can take.
@@ -262,7 +296,7 @@ impl Serving {
     /// is in flight go on.
     ///
     /// # Errors
-    /// A version of the table that `loaded` does not have: the caller's mistake.
+    /// `access.bad-certificate`. A version of the table that `loaded` does not have: the caller's mistake.
     pub fn compile(
         document: Arc<ServingTable>,
         loaded: impl Fn(&ModelName, &Version) -> Option<Arc<Loaded>>,
@@ -275,6 +309,12 @@ impl Serving {
             Ok(Arc::new(lanes.model(before.map(Arc::as_ref))?))
         });
         let models = models.collect::<Result<Vec<_>, Failure>>()?;
+        let policies = document.listeners.iter().map(|listener| {
+            let name = listener.name.as_str();
+            let before = before.and_then(|before| before.listener(name));
+            let policy = ListenerPolicy::compile(listener, before.map(Arc::as_ref))?;
+            Ok((name.into(), Arc::new(policy)))
+        });
         let limits = &document.limits;
         Ok(Self {
             limits: Limits {
@@ -286,19 +326,8 @@ impl Serving {
             },
             by_name: models.iter().enumerate().map(|(i, m)| (m.name.as_str().into(), i)).collect(),
             models,
-            policies: document
-                .listeners
-                .iter()
-                .map(|listener| {
-                    let policy = ListenerPolicy {
-                        name: listener.name.as_str().into(),
-                        dialects: listener.dialects.clone(),
-                        access: listener.access,
-                        hosts: listener.hosts.iter().map(|h| h.to_lowercase().into()).collect(),
-                    };
-                    (listener.name.as_str().into(), Arc::new(policy))
-                })
-                .collect(),
+            policies: policies.collect::<Result<_, Failure>>()?,
+            keys: Keys::compile(&document.principals, before.map(|before| &before.keys)),
             document,
         })
     }

@@ -8,6 +8,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
@@ -20,20 +21,20 @@ use dukou_types::{ErrorCode, Failure, InferResponse};
 use dukou_wire::{DecodeLimits, EncodeContext, Target, v2};
 use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE, request::Parts};
 use hyper::body::Body;
-use tokio::time::timeout_at;
+use tokio::time::{sleep, timeout_at};
 
 use crate::{
+    access::{Origin, enforce},
     address::address,
     admit::admit,
-    authenticate::authenticate,
     cache,
     describe::{describe, ready},
     engine::Engine,
+    penalty::Penalty,
     reply::{self, Rope, read_body},
     route::route,
-    serving::{Lane, Serving},
+    serving::Lane,
     shadow::After,
-    table::Access,
     visit::Visit,
     watch::Watch,
 };
@@ -47,6 +48,10 @@ pub struct Door {
     pub listener: Arc<str>,
     /// The connection, as its worker watches it.
     pub watch: Arc<Watch>,
+    /// The client's address.
+    pub peer: IpAddr,
+    /// Whether the connection is encrypted.
+    pub encrypted: bool,
 }
 
 /// What the path found, before it is put into a response.
@@ -66,10 +71,10 @@ const SUBJECT: &str = "dukou-subject";
 /// panic the failure `engine.internal`, and a client that leaves is written down as one that left.
 pub async fn answer<B>(request: Request<B>, door: &Door) -> Response<Rope>
 where
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes, Error: std::error::Error + 'static>,
 {
     let _busy = door.watch.request();
-    let mut visit = Visit::begin(&door.engine, &door.listener);
+    let mut visit = Visit::begin(door);
     let (head, body) = request.into_parts();
     let announced = !body.is_end_stream();
     let mut body = pin!(body);
@@ -78,16 +83,32 @@ where
     // connection; a large one is not waited for.
     let unread = announced && !visit.body_was_read && !reply::read_away(&head, body).await;
     door.watch.leaves_unread(unread);
+    let closing = match &walked {
+        Err(failure) if failure.code == ErrorCode::AccessBadKey => penalty(door).await,
+        _ => false,
+    };
     let (mut response, failure) = match walked {
         Ok(answer) => (answer.into_response(), None),
         Err(failure) => (reply::failed(&failure, visit.id, &head), Some(failure)),
     };
     // A body that nobody read stands between this request and the connection's next.
-    let closing = unread || door.engine.drain.has_begun();
+    let closing = closing || unread || door.engine.drain.has_begun();
     reply::sign(&mut response, &head, visit.id, visit.lane(), closing);
     // record: last, once the answer is known, so that what is counted is what was said.
-    visit.end(&response, failure.as_ref());
+    visit.end(&response, failure.as_ref(), head.uri.path());
     response
+}
+
+/// Has whoever shows too many bad keys wait; says whether the connection should rather close.
+async fn penalty(door: &Door) -> bool {
+    match door.engine.penalties.after_a_bad_key(door.peer) {
+        Penalty::None => false,
+        Penalty::Close => true,
+        Penalty::Wait(time, _held) => {
+            sleep(time).await;
+            false
+        }
+    }
 }
 
 /// The path.
@@ -98,26 +119,31 @@ async fn walk<B>(
     visit: &mut Visit<'_>,
 ) -> Result<Answer, Failure>
 where
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes, Error: std::error::Error + 'static>,
 {
     let engine = &*door.engine;
 
     // address: first, and from the head alone. A request for nothing that is here costs a lookup,
     // however large its body is, and every later room knows what it is about.
-    let asked = address(head)?;
-    visit.asked(&asked);
+    let asked = address(head);
 
-    let (lane, limits, default_deadline, mut after, _place) = {
+    let (lane, limits, patience, default_deadline, mut after, _place) = {
         // One look at the table: what follows happens wholly under it, whatever is swapped meanwhile.
         let table = engine.serving.load();
         let serving = table.as_deref();
 
-        // authenticate: before the request can hold anything of the model's.
-        let (access, hosts) = policy(serving, &door.listener)?;
-        visit.principal = authenticate(access, hosts, &head.uri, &head.headers)?;
+        // authenticate: before the request can hold anything of the model's, and before a stranger
+        // hears whether anything is at that path.
+        let origin =
+            Origin { listener: &door.listener, peer: door.peer, encrypted: door.encrypted };
+        let target = asked.as_ref().ok().map(|asked| &asked.target);
+        visit.asked(target);
+        let caller = enforce(serving, origin, head, target)?;
+        visit.principal = caller.principal.clone();
 
-        let Target::Infer { model, selector } = &asked.target else {
-            let described = describe(engine, serving, &asked.target, head.uri.path())?;
+        let target = &asked?.target;
+        let Target::Infer { model, selector } = target else {
+            let described = describe(engine, serving, &caller, target, head.uri.path())?;
             return Ok(Answer::described(described));
         };
         let serving = ready(serving)?;
@@ -135,13 +161,13 @@ where
         };
         // What happens after the answer, whoever asked: a copy to a shadow, a copy to the tap.
         let after = After::of(model, &lane, visit.id);
-        (lane, limits, model.limits.deadline, after, place)
+        (lane, limits, serving.limits.header, model.limits.deadline, after, place)
     };
 
     // decode: straight into the buffers that the backend leases; the deadline holds from here on.
     let named = named_timeout(&head.headers)?;
     let latest = visit.received + named.unwrap_or(default_deadline);
-    let frames = before(latest, read_body(body, limits.body_bytes)).await??;
+    let frames = before(latest, read_body(body, limits.body_bytes, patience)).await??;
     visit.body_was_read = true;
     visit.bytes_in = frames.iter().map(Bytes::len).sum();
     let version = &*lane.version;
@@ -202,24 +228,6 @@ impl Answer {
             headers.insert(v2::HEADER_LENGTH, length.into());
         }
         response
-    }
-}
-
-/// What the table allows on this listener. Before the first table nothing is served, and loopback's
-/// rule holds.
-fn policy<'s>(
-    serving: Option<&'s Serving>,
-    listener: &str,
-) -> Result<(Access, &'s [Box<str>]), Failure> {
-    let Some(serving) = serving else {
-        return Ok((Access::Loopback, &[]));
-    };
-    match serving.listener(listener) {
-        Some(policy) => Ok((policy.access, &policy.hosts)),
-        None => Err(Failure::new(
-            ErrorCode::ServerNotReady,
-            format!("the serving table says nothing of the listener `{listener}`"),
-        )),
     }
 }
 

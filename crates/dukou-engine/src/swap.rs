@@ -5,7 +5,7 @@
 //! what it has begun and is then freed. One table at a time: a second waits for its turn, and finds
 //! then that it is stale, or the same, or new.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, io, path::PathBuf, sync::Arc};
 
 use dukou_types::{ErrorCode, Failure, ModelName, Revision, Version};
 use parking_lot::Mutex;
@@ -183,7 +183,7 @@ impl Swap {
         };
         let serving =
             Serving::compile(Arc::clone(&table), find, before.as_deref(), &self.engine.state)?;
-        self.open_access_log(&table, occasion)?;
+        self.open_logs(&table, occasion)?;
 
         serving.apply_settings();
         let serving = Arc::new(serving);
@@ -252,23 +252,11 @@ impl Swap {
         Ok(added.chain(kept).collect())
     }
 
-    fn open_access_log(&self, table: &ServingTable, occasion: Occasion) -> Result<(), Failure> {
-        let target = table.observability.access_log.as_deref();
-        let Err(error) = self.engine.access_log.open(target) else { return Ok(()) };
-        let failure = Failure::new(
-            ErrorCode::DeployInvalid,
-            format!(
-                "the serving table is not valid: `observability.access_log`: `{}` cannot be opened ({error})",
-                target.unwrap_or_default()
-            ),
-        );
-        match occasion {
-            Occasion::Put => Err(failure),
-            Occasion::Start => {
-                events::log_failure(Level::Error, "requests are not logged", &failure);
-                Ok(())
-            }
-        }
+    fn open_logs(&self, table: &ServingTable, occasion: Occasion) -> Result<(), Failure> {
+        let said = &table.observability;
+        let (access, security) = (said.access_log.as_deref(), said.security_log.as_deref());
+        opened("access_log", access, self.engine.access_log.open(access), occasion)?;
+        opened("security_log", security, self.engine.security.open(security), occasion)
     }
 
     fn replay_after_readiness(self: &Arc<Self>) {
@@ -287,6 +275,29 @@ impl Swap {
         };
         if let Err(error) = std::thread::Builder::new().name("golden".into()).spawn(replay) {
             events::log(Level::Error, format_args!("golden samples are not replayed: {error}"));
+        }
+    }
+}
+
+fn opened(
+    field: &str,
+    target: Option<&str>,
+    outcome: io::Result<()>,
+    occasion: Occasion,
+) -> Result<(), Failure> {
+    let Err(error) = outcome else { return Ok(()) };
+    let failure = Failure::new(
+        ErrorCode::DeployInvalid,
+        format!(
+            "the serving table is not valid: `observability.{field}`: `{}` cannot be opened ({error})",
+            target.unwrap_or_default()
+        ),
+    );
+    match occasion {
+        Occasion::Put => Err(failure),
+        Occasion::Start => {
+            events::log_failure(Level::Error, "what comes is not logged", &failure);
+            Ok(())
         }
     }
 }

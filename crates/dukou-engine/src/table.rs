@@ -21,6 +21,8 @@ pub struct ServingTable {
     pub sequence: u64,
     /// What is allowed on each inherited socket.
     pub listeners: Vec<Listener>,
+    /// Whose keys are good on listeners with [`Access::Keys`].
+    pub principals: Vec<PrincipalKey>,
     /// What the process holds at once.
     pub limits: ServerLimits,
     /// Whose artifacts are loaded.
@@ -43,6 +45,13 @@ pub struct Listener {
     pub access: Access,
     /// `Host` names answered to besides loopback's.
     pub hosts: Vec<String>,
+    /// The certificate; none: what is said travels in clear.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub tls: Option<TlsFiles>,
+    /// Networks that may connect; empty: whoever is not denied.
+    pub allow: Vec<String>,
+    /// Networks that may not connect, before `allow`.
+    pub deny: Vec<String>,
 }
 
 /// The name of a listener; the same form as a model's name.
@@ -71,16 +80,6 @@ impl Dialect {
     pub const fn index(self) -> usize {
         self as usize
     }
-}
-
-/// Who may speak on a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Access {
-    /// Anonymous, with foreign `Host` and `Origin` refused.
-    Loopback,
-    /// Anonymous.
-    Open,
 }
 
 /// What the process holds at once.
@@ -126,6 +125,9 @@ pub struct Observability {
     /// File for one JSON line a request; `-` for stdout; null for none.
     #[serde(deserialize_with = "Option::deserialize")]
     pub access_log: Option<String>,
+    /// File for one JSON line a refusal, or a burst of them; null for none.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub security_log: Option<String>,
 }
 
 /// A model with the versions that are served and where its traffic goes.
@@ -359,8 +361,12 @@ fn invalid(field: impl fmt::Display, problem: impl fmt::Display) -> InvalidTable
     InvalidTable { field: field.to_string(), problem: problem.to_string() }
 }
 
+#[path = "table_access.rs"]
+mod access;
 #[path = "table_check.rs"]
 mod check;
+
+pub use access::{Access, Grant, PrincipalKey, Rate, Role, TlsFiles};
 
 #[cfg(test)]
 #[path = "table_test.rs"]

@@ -5,7 +5,10 @@
 
 use std::{collections::HashSet, fmt::Display, path::Path};
 
-use super::{InvalidTable, Listener, ServedModel, ServingTable, Source, invalid};
+use dukou_types::ModelName;
+
+use super::{InvalidTable, Listener, PrincipalKey, ServedModel, ServingTable, Source, invalid};
+use crate::network::Network;
 
 type Checked = Result<(), InvalidTable>;
 
@@ -24,12 +27,13 @@ pub fn table(table: &ServingTable) -> Checked {
     range("limits.json_depth", limits.json_depth, 1, 1000)?;
     range("limits.header_ms", limits.header_ms, 1, u64::MAX)?;
     for (index, key) in table.trust.keys.iter().enumerate() {
-        let hex =
-            key.id.len() == 64 && key.id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if !hex {
-            let field = format!("trust.keys[{index}].id");
-            return Err(invalid(field, format!("`{}` is not 64 lower-case hex digits", key.id)));
-        }
+        hex(&format!("trust.keys[{index}].id"), &key.id, 64)?;
+    }
+    let mut ids = HashSet::new();
+    for (index, principal) in table.principals.iter().enumerate() {
+        let path = format!("principals[{index}]");
+        once(&format!("{path}.id"), &mut ids, &principal.id)?;
+        check_principal(&path, principal)?;
     }
     let mut names = HashSet::new();
     for (index, model) in table.models.iter().enumerate() {
@@ -41,7 +45,50 @@ pub fn table(table: &ServingTable) -> Checked {
 }
 
 fn check_listener(path: &str, listener: &Listener) -> Checked {
-    not_empty(&format!("{path}.dialects"), &listener.dialects)
+    not_empty(&format!("{path}.dialects"), &listener.dialects)?;
+    if let Some(tls) = &listener.tls {
+        absolute(&format!("{path}.tls.certificate"), &tls.certificate)?;
+        absolute(&format!("{path}.tls.key"), &tls.key)?;
+    }
+    for (field, networks) in [("allow", &listener.allow), ("deny", &listener.deny)] {
+        for (index, text) in networks.iter().enumerate() {
+            if Network::parse(text).is_none() {
+                let problem =
+                    format!("`{text}` is neither an address nor a network such as `10.0.0.0/8`");
+                return Err(invalid(format!("{path}.{field}[{index}]"), problem));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_principal(path: &str, principal: &PrincipalKey) -> Checked {
+    hex(&format!("{path}.id"), &principal.id, 12)?;
+    hex(&format!("{path}.secret_sha256"), &principal.secret_sha256, 64)?;
+    for (index, grant) in principal.grants.iter().enumerate() {
+        let path = format!("{path}.grants[{index}].models");
+        not_empty(&path, &grant.models)?;
+        for (index, model) in grant.models.iter().enumerate() {
+            if model != "*" && ModelName::parse(model).is_err() {
+                let problem = format!("`{model}` is neither a model's name nor `*`");
+                return Err(invalid(format!("{path}[{index}]"), problem));
+            }
+        }
+    }
+    if let Some(rate) = &principal.rate {
+        range(&format!("{path}.rate.requests"), rate.requests, 1, 1_000_000_000)?;
+        range(&format!("{path}.rate.seconds"), rate.seconds, 1, 86_400)?;
+        range(&format!("{path}.rate.burst"), rate.burst, 1, 1_000_000_000)?;
+    }
+    Ok(())
+}
+
+/// What is not shown where it is wrong: it may be a secret.
+fn hex(field: &str, text: &str, digits: usize) -> Checked {
+    if text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return Ok(());
+    }
+    Err(invalid(field, format!("is not {digits} lower-case hex digits")))
 }
 
 fn check_model(path: &str, model: &ServedModel) -> Checked {

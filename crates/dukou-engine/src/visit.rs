@@ -6,13 +6,14 @@
 use std::{
     cell::Cell,
     hash::{BuildHasher as _, RandomState},
+    net::IpAddr,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use dukou_batch::Ride;
 use dukou_types::{CancelFlag, ErrorCode, Failure, InferRequest, Principal, RequestId};
-use dukou_wire::{Addressed, Decoded};
+use dukou_wire::{Decoded, Target};
 use http::Response;
 
 use crate::{
@@ -22,7 +23,9 @@ use crate::{
     private::hide_values,
     record::{InFlight, Outcome},
     reply::Rope,
+    security::{SecurityEvent, climbs, is_event},
     serving::Lane,
+    stack::Door,
     table::Dialect,
 };
 
@@ -44,6 +47,7 @@ pub struct Visit<'e> {
     pub body_was_read: bool,
     engine: &'e Engine,
     listener: &'e str,
+    peer: IpAddr,
     operation: &'static str,
     asked_model: Option<dukou_types::ModelName>,
     lane: Option<Arc<Lane>>,
@@ -55,17 +59,18 @@ pub struct Visit<'e> {
 
 impl<'e> Visit<'e> {
     /// A head is complete.
-    pub fn begin(engine: &'e Engine, listener: &'e str) -> Self {
+    pub fn begin(door: &'e Door) -> Self {
         Self {
             id: next_id(),
             received: Instant::now(),
-            principal: Principal::Loopback,
+            principal: Principal::Unknown,
             client_id: None,
             subject: None,
             bytes_in: 0,
             body_was_read: false,
-            engine,
-            listener,
+            engine: &door.engine,
+            listener: &door.listener,
+            peer: door.peer,
             operation: "unknown",
             asked_model: None,
             lane: None,
@@ -76,10 +81,11 @@ impl<'e> Visit<'e> {
         }
     }
 
-    /// It was understood what it asks.
-    pub fn asked(&mut self, asked: &Addressed) {
-        self.operation = asked.target.operation();
-        self.asked_model = asked.target.model().map(|(model, _)| model.clone());
+    /// It was understood what it asks; or not.
+    pub fn asked(&mut self, target: Option<&Target>) {
+        let Some(target) = target else { return };
+        self.operation = target.operation();
+        self.asked_model = target.model().map(|(model, _)| model.clone());
     }
 
     /// The model has room for it.
@@ -121,12 +127,36 @@ impl<'e> Visit<'e> {
     }
 
     /// Its answer is known: writes it down.
-    pub fn end(mut self, response: &Response<Rope>, failure: Option<&Failure>) {
+    pub fn end(mut self, response: &Response<Rope>, failure: Option<&Failure>, path: &str) {
         self.over = true;
         if let Some(failure) = failure {
-            self.log(failure);
+            if is_event(failure.code) {
+                self.guard(failure.code, failure.detail.as_deref());
+            } else {
+                self.log(failure);
+                if climbs(path) {
+                    self.guard(failure.code, Some("the path climbs out of its folder"));
+                }
+            }
         }
         self.record(response.status().as_u16(), failure.map(|f| f.code), response.body().len());
+    }
+
+    /// Tells whoever guards the server.
+    fn guard(&self, code: ErrorCode, detail: Option<&str>) {
+        let principal = match &self.principal {
+            Principal::Named(name) => Some(&**name),
+            _ => None,
+        };
+        self.engine.security.note(&SecurityEvent {
+            code,
+            listener: self.listener,
+            peer: Some(self.peer),
+            id: Some(self.id),
+            principal,
+            model: self.asked_model.as_ref().map(|model| model.as_str()),
+            detail,
+        });
     }
 
     fn log(&self, failure: &Failure) {

@@ -19,10 +19,11 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     sync::Notify,
     time::{Sleep, sleep},
 };
+
+use crate::{refused::Rewriter, stack::Door};
 
 /// How many ticks a head may take.
 pub const TICKS: u64 = 8;
@@ -134,23 +135,49 @@ impl Drop for Busy {
 /// How long a client that still sends may take to read why it should not.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A socket whose reads are noted, and which is not closed in its client's face: closing with bytes
-/// unread resets the connection, and the client would lose the answer that says why.
-#[derive(Debug)]
-pub struct Watched {
-    stream: TcpStream,
-    watch: Arc<Watch>,
+/// A connection whose reads are noted, whose refusals are put into our words, and which is not closed
+/// in its client's face: closing with bytes unread resets the connection, and the client would lose
+/// the answer that says why.
+pub struct Watched<S> {
+    stream: S,
+    door: Arc<Door>,
+    rewriter: Rewriter,
     lingering: Option<Pin<Box<Sleep>>>,
 }
 
-impl Watched {
-    /// Notes what is read from this socket.
-    pub fn new(stream: TcpStream, watch: Arc<Watch>) -> Self {
-        Self { stream, watch, lingering: None }
+impl<S> Watched<S> {
+    /// Notes what is read from this stream.
+    pub fn new(stream: S, door: Arc<Door>) -> Self {
+        Self { stream, door, rewriter: Rewriter::default(), lingering: None }
     }
 }
 
-impl AsyncRead for Watched {
+impl<S: AsyncWrite + Unpin> Watched<S> {
+    /// Writes our answer in the place of hyper's own; none where `bytes` are none.
+    fn poll_rewrite(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Option<Poll<io::Result<usize>>> {
+        loop {
+            let Self { stream, door, rewriter, .. } = self;
+            let instead = rewriter.instead_of(bytes, door)?;
+            match Pin::new(stream).poll_write(context, instead) {
+                Poll::Ready(Ok(count)) if rewriter.wrote(count) => {
+                    return Some(Poll::Ready(Ok(bytes.len())));
+                }
+                Poll::Ready(Ok(0)) => {
+                    return Some(Poll::Ready(Err(io::ErrorKind::WriteZero.into())));
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(error))),
+                Poll::Pending => return Some(Poll::Pending),
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -160,18 +187,21 @@ impl AsyncRead for Watched {
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         let came = &buffer.filled()[before..];
         if !came.is_empty() {
-            self.watch.received(came);
+            self.door.watch.received(came);
         }
         read
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if let Some(written) = self.poll_rewrite(context, bytes) {
+            return written;
+        }
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -180,6 +210,11 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(first) = slices.iter().find(|slice| !slice.is_empty())
+            && let Some(written) = self.poll_rewrite(context, first)
+        {
+            return written;
+        }
         Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 
@@ -197,10 +232,10 @@ impl AsyncWrite for Watched {
     }
 }
 
-impl Watched {
+impl<S: AsyncRead + Unpin> Watched<S> {
     /// Reads and forgets what a client still sends, for a while; at once done where it sends nothing.
     fn poll_read_rest(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let mut sends = self.watch.unread.load(Relaxed) || self.lingering.is_some();
+        let mut sends = self.door.watch.unread.load(Relaxed) || self.lingering.is_some();
         let mut bytes = [0; 16 * 1024];
         for _ in 0..64 {
             let mut buffer = ReadBuf::new(&mut bytes);

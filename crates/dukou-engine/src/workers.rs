@@ -115,7 +115,7 @@ impl Connections {
         self.watches.push(Arc::downgrade(&watch));
         let (protocol, engine) = (self.protocol.clone(), Arc::clone(engine));
         tokio::spawn(async move {
-            protocol.serve(stream, arrival.listener, watch, engine).await;
+            protocol.serve(stream, (arrival.listener, arrival.peer), watch, engine).await;
             drop(counted);
         });
     }

@@ -3,10 +3,11 @@
 use std::{io, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     answer::{self, Answer, Body, Progress},
@@ -22,10 +23,16 @@ pub struct Connection {
     target: Target,
     limit: Duration,
     wants_version: bool,
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
     bytes: Vec<u8>,
     /// How often it was made.
     pub made: u64,
+}
+
+/// In clear, or not.
+enum Stream {
+    Clear(TcpStream),
+    Secure(Box<TlsStream<TcpStream>>),
 }
 
 impl Connection {
@@ -43,8 +50,16 @@ impl Connection {
         let connecting = timeout(self.limit, TcpStream::connect(self.target.address)).await;
         let stream = connecting.map_err(|_| Loss::Timeout)?.map_err(|_| Loss::Refused)?;
         stream.set_nodelay(true).map_err(|_| Loss::Refused)?;
+        self.stream = Some(match &self.target.tls {
+            None => Stream::Clear(stream),
+            Some(tls) => {
+                let connector = TlsConnector::from(tls.config.clone());
+                let shaking = timeout(self.limit, connector.connect(tls.name.clone(), stream));
+                let stream = shaking.await.map_err(|_| Loss::Timeout)?.map_err(|_| Loss::Reset)?;
+                Stream::Secure(Box::new(stream))
+            }
+        });
         self.made += 1;
-        self.stream = Some(stream);
         Ok(())
     }
 
@@ -55,7 +70,13 @@ impl Connection {
         let Some(mut stream) = self.stream.take() else {
             return Err(Loss::Refused);
         };
-        let talk = talk(&mut stream, &mut self.bytes, request, self.wants_version);
+        let (bytes, wants_version) = (&mut self.bytes, self.wants_version);
+        let talk = async {
+            match &mut stream {
+                Stream::Clear(stream) => talk(stream, bytes, request, wants_version).await,
+                Stream::Secure(stream) => talk(stream, bytes, request, wants_version).await,
+            }
+        };
         let answer = timeout(self.limit, talk).await.map_err(|_| Loss::Timeout)??;
         if !answer.closes {
             self.stream = Some(stream);
@@ -77,14 +98,17 @@ impl Connection {
     }
 }
 
-async fn talk(
-    stream: &mut TcpStream,
+async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
     bytes: &mut Vec<u8>,
     request: &[u8],
     wants_version: bool,
 ) -> Result<Answer, Loss> {
     bytes.clear();
-    let sent = stream.write_all(request).await;
+    let sent = match stream.write_all(request).await {
+        Ok(()) => stream.flush().await,
+        broken => broken,
+    };
     loop {
         let ended = match read_more(stream, bytes).await {
             Ok(count) => count == 0,
@@ -101,7 +125,7 @@ async fn talk(
     }
 }
 
-async fn read_more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<usize> {
+async fn read_more<S: AsyncRead + Unpin>(stream: &mut S, bytes: &mut Vec<u8>) -> io::Result<usize> {
     if bytes.capacity() - bytes.len() < ROOM / 2 {
         bytes.reserve(bytes.capacity().max(ROOM));
     }

@@ -84,7 +84,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, UsageError> {
 
 /// Runs the whole of it and gives the report as JSON text.
 pub fn run(settings: Settings) -> Result<String, UsageError> {
-    let target = Target::resolve(&settings.url)?;
+    let target = Target::resolve(&settings.url, settings.cacert.as_deref())?;
     let Requests(requests) = runtime()?.block_on(async {
         let mut probe = Connection::new(target.clone(), settings.timeout, false);
         probe.connect().await.map_err(|_| UsageError::Unreachable(settings.url.clone()))?;

@@ -16,6 +16,8 @@ what is sent
   --rows N              rows of such an input, where the model takes several (1)
   --bodies N            distinct such inputs, sent in turn (16)
   --body FILE           send this file; give it again for several, sent in turn
+  --key KEY             of a server that asks for one (`Authorization: Bearer KEY`)
+  --cacert FILE         what an https:// server's certificate is checked against
   --header 'NAME: VALUE'  add a header; may be repeated (content-type is application/json)
   --seed N              of inputs and arrivals (1)
 
@@ -74,6 +76,8 @@ pub struct Settings {
     pub source: Source,
     /// Added to every request.
     pub headers: Vec<(String, String)>,
+    /// Certificates that are trusted.
+    pub cacert: Option<PathBuf>,
     /// Of inputs and arrivals.
     pub seed: u64,
     /// One request at a time each.
@@ -122,6 +126,14 @@ pub enum UsageError {
     /// Not `http://`.
     #[error("`{0}` is not an address this program speaks; hint: http://HOST:PORT/PATH")]
     NotHttp(String),
+    /// `https://` and nothing to check the server against.
+    #[error(
+        "an `https://` address needs `--cacert FILE`: the server's certificate, or its authority's"
+    )]
+    NoCertificate,
+    /// A certificate that cannot be used.
+    #[error("the certificate `{}` cannot be used: {error}", path.display())]
+    BadCertificate { path: PathBuf, error: String },
     /// No such host.
     #[error("`{0}` does not name a host and port that can be found")]
     UnknownHost(String),
@@ -158,6 +170,7 @@ pub fn parse(words: impl Iterator<Item = String>) -> Result<Command, UsageError>
         url: String::new(),
         source: Source::None,
         headers: Vec::new(),
+        cacert: None,
         seed: 1,
         connections: 32,
         threads: 1,
@@ -183,6 +196,11 @@ pub fn parse(words: impl Iterator<Item = String>) -> Result<Command, UsageError>
             "--rows" => rows = whole(&flag, &value()?, 1..=65_536)?,
             "--bodies" => count = whole(&flag, &value()?, 1..=65_536)?,
             "--body" => files.push(value()?.into()),
+            "--key" => {
+                let text = format!("authorization: Bearer {}", value()?);
+                settings.headers.push(header(&flag, &text)?);
+            }
+            "--cacert" => settings.cacert = Some(value()?.into()),
             "--header" => settings.headers.push(header(&flag, &value()?)?),
             "--seed" => settings.seed = number(&flag, &value()?, "a whole number")?,
             "--connections" => settings.connections = whole(&flag, &value()?, 1..=10_000)?,

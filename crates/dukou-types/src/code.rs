@@ -2,7 +2,7 @@
 //!
 //! `spec/errors.toml` is the list; a test below proves this table equal to it.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, time::Duration};
 
 /// Whose matter a failure is. Doors choose a status from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,6 +91,12 @@ codes! {
     TableLoadFailed, "table.load-failed", State, 503, "The old table keeps serving; the message says why.";
     TableStale, "table.stale", State, 409, "Compile the deployment again.";
     PackageIncomplete, "package.incomplete", State, 503, "Publish or pull the version again.";
+    AccessNoKey, "access.no-key", Trust, 401, "Send `Authorization: Bearer KEY`; `dukou predict` takes it from `--key` or DUKOU_KEY.";
+    AccessBadKey, "access.bad-key", Trust, 401, "Use a key that `dukou keys list` shows, or ask whoever runs the server for a new one.";
+    AccessForbidden, "access.forbidden", Trust, 403, "Use a key with the role that the message names; `dukou keys add` grants it.";
+    AccessDeniedAddress, "access.denied-address", Trust, 403, "Connect from an allowed network, or change `--allow` and `--deny`.";
+    AccessBadHandshake, "access.bad-handshake", Trust, 403, "Connect with TLS 1.2 or newer.";
+    AccessBadCertificate, "access.bad-certificate", Trust, 403, "Put a certificate and its own key in place, in PEM; they are read again at once.";
     AccessForeignHost, "access.foreign-host", Trust, 403, "Use 127.0.0.1 or localhost.";
     AccessForeignOrigin, "access.foreign-origin", Trust, 403, "Call the server from the same origin or from a program.";
     PackageDigestMismatch, "package.digest-mismatch", Trust, 403, "It was damaged or changed: publish or pull the version again.";
@@ -105,6 +111,10 @@ codes! {
     TrustBadCiphertext, "trust.bad-ciphertext", Trust, 403, "Do not use it; restore it from a backup, or publish or pull the version again.";
     LimitsQueueFull, "limits.queue-full", Resource, 429, "Send less at once, or try again after the time in `Retry-After`.";
     LimitsDeadline, "limits.deadline", Resource, 504, "Allow more time, or send less at once.";
+    LimitsRate, "limits.rate", Resource, 429, "Send again after the time in `Retry-After`, or ask for a higher rate.";
+    LimitsHeadTooLarge, "limits.head-too-large", Resource, 431, "Send fewer or shorter headers; tensors travel in the body.";
+    LimitsSlowHead, "limits.slow-head", Resource, 408, "Send the whole head at once.";
+    LimitsSlowBody, "limits.slow-body", Resource, 408, "Send the body as fast as the network takes it, or in smaller requests.";
     LimitsTooManyConnections, "limits.too-many-connections", Resource, 503, "Close some, or raise the limit.";
     EngineOutOfMemory, "engine.out-of-memory", Resource, 503, "Send smaller batches.";
     EngineRuntimeMissing, "engine.runtime-missing", Remote, 502, "`pip install onnxruntime`, or name the file with `--runtime`.";
@@ -129,18 +139,27 @@ pub struct Failure {
     pub message: Cow<'static, str>,
     /// The whole of it, for the log.
     pub detail: Option<Box<str>>,
+    /// When it is worth asking again, where that is known.
+    pub retry_after: Option<Duration>,
 }
 
 impl Failure {
     /// A failure that tells the caller all there is.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), detail: None }
+        Self { code, message: message.into(), detail: None, retry_after: None }
     }
 
     /// The same, with what only the log should carry.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<Box<str>>) -> Self {
         self.detail = Some(detail.into());
+        self
+    }
+
+    /// The same, with the time after which it is worth asking again.
+    #[must_use]
+    pub const fn with_retry_after(mut self, time: Duration) -> Self {
+        self.retry_after = Some(time);
         self
     }
 }

@@ -15,8 +15,12 @@ use crate::{RequestId, Tensor};
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Principal {
+    /// Nobody that is known: a request that was refused before it said who asks.
+    Unknown,
     /// Nobody named, on this machine's own loopback.
     Loopback,
+    /// Nobody named, from anywhere.
+    Anonymous,
     /// A named principal.
     Named(Arc<str>),
     /// The engine itself: golden samples, warm-up.

@@ -74,6 +74,11 @@ pub enum Target {
     },
     /// The metrics, in Prometheus' text form.
     Metrics,
+    /// A change of what is served, or its list of changes.
+    Repository {
+        /// The model, where it is about one.
+        model: Option<ModelName>,
+    },
 }
 
 impl Target {
@@ -88,6 +93,7 @@ impl Target {
             Self::ModelReady { .. } => "model-ready",
             Self::Infer { .. } => "infer",
             Self::Metrics => "metrics",
+            Self::Repository { .. } => "repository",
         }
     }
 

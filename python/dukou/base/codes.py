@@ -296,7 +296,15 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "access.off-loopback": (
         "trust",
-        "Serve on 127.0.0.1 behind a proxy that has them.",
+        "Let `dukou serve --host` make a certificate and a first key, or say `--insecure`.",
+    ),
+    "access.unreadable-keys": (
+        "state",
+        "Put the document back from a backup; without it no key is good.",
+    ),
+    "access.unknown-key": (
+        "input",
+        "`dukou keys list` shows the names and ids.",
     ),
     "access.foreign-folder": (
         "trust",
@@ -313,6 +321,10 @@ CODES: dict[str, tuple[str, str]] = {
     "trust.bad-signature": (
         "trust",
         "Somebody changed the version or its signature: do not use it.",
+    ),
+    "trust.unknown-certificate": (
+        "trust",
+        "Name the server's certificate with `--cacert` or DUKOU_CACERT, if you know whose it is.",
     ),
     "trust.unknown-key": (
         "trust",

@@ -6,6 +6,7 @@ Each value is resolved into every table, for the engine has no defaults of its o
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 # Rows of one run, and bytes of their inputs. An idle instance takes what is queued at once: the caps
@@ -68,6 +69,22 @@ def server_limits_document(connections: int = CONNECTIONS) -> dict[str, Any]:
     }
 
 
-def listener_document(name: str) -> dict[str, Any]:
-    """A loopback listener, as in a table: anonymous, foreign `Host` and `Origin` refused."""
-    return {"name": name, "dialects": ["v2"], "access": "loopback", "hosts": []}
+def listener_document(
+    name: str,
+    *,
+    access: str = "loopback",
+    tls: dict[str, str] | None = None,
+    allow: Sequence[str] = (),
+    deny: Sequence[str] = (),
+) -> dict[str, Any]:
+    """A listener, as in a table; a loopback one where nothing is said: anonymous, in clear, foreign
+    `Host` and `Origin` refused."""
+    return {
+        "name": name,
+        "dialects": ["v2"],
+        "access": access,
+        "hosts": [],
+        "tls": tls,
+        "allow": list(allow),
+        "deny": list(deny),
+    }

@@ -7,6 +7,8 @@ and is swapped whole. Every value is resolved here: the engine has no defaults o
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Iterable
 from typing import Annotated, Literal, NoReturn, Self
 
@@ -15,6 +17,14 @@ from pydantic_core import PydanticCustomError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Models = Annotated[
+    str,
+    Field(
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,127}|\*)$", description="a model, or `*`: every one"
+    ),
+]
+Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Network = Annotated[str, Field(description="`10.0.0.0/8`, `2001:db8::/32`, or one address")]
 
 
 class _Document(BaseModel):
@@ -180,18 +190,93 @@ class ServedModel(_Document):
         return self
 
 
+class Tls(_Document):
+    """Where a listener's certificate lies. Read again when a file changes; a bad one changes nothing."""
+
+    certificate: Annotated[
+        str,
+        Field(description="absolute path of the certificate chain, PEM, the server's own first"),
+    ]
+    key: Annotated[str, Field(description="absolute path of its private key, PEM")]
+
+
 class Listener(_Document):
     """What is allowed on one inherited socket, by the name that the supervisor gave it."""
 
     name: Name
     dialects: Annotated[list[Literal["v2"]], Field(min_length=1)]
     access: Annotated[
-        Literal["loopback", "open"],
+        Literal["loopback", "keys", "open"],
         Field(
-            description="loopback: anonymous, with foreign `Host` and `Origin` refused; open: anonymous"
+            description="loopback: anonymous, with foreign `Host` and `Origin` refused; keys: whoever holds "
+            "a principal's key, and health for anybody; open: anonymous"
         ),
     ]
     hosts: Annotated[list[str], Field(description="`Host` names answered to besides loopback's")]
+    tls: Annotated[Tls | None, Field(description="null: what is said travels in clear")]
+    allow: Annotated[
+        list[Network], Field(description="who may connect; empty: whoever is not denied")
+    ]
+    deny: Annotated[list[Network], Field(description="who may not connect, before `allow`")]
+
+    @model_validator(mode="after")
+    def _check_references(self) -> Self:
+        if self.tls is not None:
+            _refuse_relative("tls.certificate", self.tls.certificate)
+            _refuse_relative("tls.key", self.tls.key)
+        for field, networks in (("allow", self.allow), ("deny", self.deny)):
+            for index, text in enumerate(networks):
+                if not _is_network(text):
+                    problem = f"`{text}` is neither an address nor a network such as `10.0.0.0/8`"
+                    _refuse(f"{field}[{index}]", problem)
+        return self
+
+
+def _is_network(text: str) -> bool:
+    if not re.fullmatch(r"[0-9a-fA-F.:]+(/[0-9]{1,3})?", text):
+        return False
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+class Grant(_Document):
+    """What a key may do, with which models."""
+
+    role: Annotated[
+        Literal["predict", "manage", "read-metrics"],
+        Field(description="read-metrics is of the whole server: it counts with `*` alone"),
+    ]
+    models: Annotated[list[Models], Field(min_length=1)]
+
+
+class Rate(_Document):
+    """How often a key may ask; more is refused at once."""
+
+    requests: Annotated[int, Field(ge=1, le=1_000_000_000, description="in so many `seconds`")]
+    seconds: Annotated[int, Field(ge=1, le=86_400)]
+    burst: Annotated[
+        int,
+        Field(ge=1, le=1_000_000_000, description="requests that may come at once after a silence"),
+    ]
+
+
+class Principal(_Document):
+    """Whoever holds the key `dk_<id>_<secret>`. The secret itself stands nowhere."""
+
+    id: Annotated[
+        str, Field(pattern=r"^[0-9a-f]{12}$", description="the key's, by which it is found")
+    ]
+    name: Annotated[Name, Field(description="whose key it is, for logs")]
+    secret_sha256: Annotated[Hex, Field(description="SHA-256 of the secret's text")]
+    grants: Annotated[list[Grant], Field(description="what is not granted is refused")]
+    rate: Annotated[Rate | None, Field(description="null: as often as there is room")]
+    expires: Annotated[
+        int | None,
+        Field(ge=0, description="the key is good before this second since 1970; null: for ever"),
+    ]
 
 
 class ServerLimits(_Document):
@@ -233,6 +318,10 @@ class Observability(_Document):
         str | None,
         Field(description="file for one JSON line a request; `-` for stdout; null for none"),
     ]
+    security_log: Annotated[
+        str | None,
+        Field(description="file for one JSON line a refusal or a burst of them; null for none"),
+    ]
 
 
 class ServingTable(_Document):
@@ -244,6 +333,9 @@ class ServingTable(_Document):
         int, Field(ge=0, description="later tables have larger numbers; an older one is refused")
     ]
     listeners: Annotated[list[Listener], Field(min_length=1)]
+    principals: Annotated[
+        list[Principal], Field(description="whose keys are good on listeners with `keys`")
+    ]
     limits: ServerLimits
     trust: Trust
     observability: Observability
@@ -252,5 +344,6 @@ class ServingTable(_Document):
     @model_validator(mode="after")
     def _check_references(self) -> Self:
         _refuse_twice([listener.name for listener in self.listeners], "listeners[{}].name")
+        _refuse_twice([principal.id for principal in self.principals], "principals[{}].id")
         _refuse_twice([model.name for model in self.models], "models[{}].name")
         return self

@@ -36,13 +36,14 @@ pub fn table() -> Value {
         "format": 1,
         "revision": "r1",
         "sequence": 1,
-        "listeners": [{"name": "http", "dialects": ["v2"], "access": "loopback", "hosts": []}],
+        "listeners": [{"name": "http", "dialects": ["v2"], "access": "loopback", "hosts": [], "tls": null, "allow": [], "deny": []}],
+        "principals": [],
         "limits": {
             "connections": 100, "body_bytes": 4_000_000, "json_depth": 64, "header_ms": 60_000,
             "drain_ms": 20_000,
         },
         "trust": {"require_signature": false, "keys": []},
-        "observability": {"access_log": null},
+        "observability": {"access_log": null, "security_log": null},
         "models": [{
             "name": "digits",
             "versions": [{

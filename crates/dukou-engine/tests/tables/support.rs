@@ -185,12 +185,13 @@ pub fn table(sequence: u64, models: &[Value]) -> Value {
         "format": 1,
         "revision": format!("r{sequence}"),
         "sequence": sequence,
-        "listeners": [{ "name": "main", "dialects": ["v2"], "access": "loopback", "hosts": [] }],
+        "listeners": [{ "name": "main", "dialects": ["v2"], "access": "loopback", "hosts": [], "tls": null, "allow": [], "deny": [] }],
+        "principals": [],
         "limits": {
             "connections": 100, "body_bytes": 1_000_000, "json_depth": 32, "header_ms": 5000, "drain_ms": 5000
         },
         "trust": { "require_signature": false, "keys": [] },
-        "observability": { "access_log": null },
+        "observability": { "access_log": null, "security_log": null },
         "models": models,
     })
 }

@@ -49,9 +49,12 @@ pub(crate) fn recognize(head: &Head<'_>) -> Option<Result<Target, Failure>> {
             Some(unsupported(head, "statistics", Some("`GET /metrics` has the counters")))
         }
         ["v2", "models", name, rest @ ..] => of_model(head, name, rest),
-        ["v2", "repository", ..] => {
-            let instead = "`GET /v2/models` lists the models, and `dukou` on the command line changes what is served";
-            Some(unsupported(head, "the model repository extension", Some(instead)))
+        ["v2", "repository", "index"] => {
+            Some(with(head, &Method::POST, Ok(Target::Repository { model: None })))
+        }
+        ["v2", "repository", "models", name, "load" | "unload"] => {
+            let target = model_name(name).map(|model| Target::Repository { model: Some(model) });
+            Some(with(head, &Method::POST, target))
         }
         ["v2", "logging"] => Some(unsupported(head, "the logging extension", None)),
         ["v2", "trace", "setting"] => Some(unsupported(head, "the trace extension", None)),
@@ -193,6 +196,12 @@ mod tests {
                 "/v2/models/digits/aliases/champion/ready",
                 Target::ModelReady { model: digits(), selector: alias },
             ),
+            (Method::POST, "/v2/repository/index", Target::Repository { model: None }),
+            (
+                Method::POST,
+                "/v2/repository/models/digits/unload",
+                Target::Repository { model: Some(digits()) },
+            ),
         ] {
             assert_eq!(ask(&method, path), Ok(target), "{path}");
         }
@@ -235,8 +244,8 @@ mod tests {
             (Method::GET, "/v2/models/m/versions/1/stats", "wire.unsupported", "`GET /metrics`"),
             (Method::GET, "/v2/models/stats", "wire.unsupported", "statistics"),
             (Method::POST, "/v2/models/m/generate_stream", "wire.unsupported", "generate"),
-            (Method::POST, "/v2/repository/index", "wire.unsupported", "repository"),
-            (Method::POST, "/v2/repository/models/m/load", "wire.unsupported", "repository"),
+            (Method::GET, "/v2/repository/index", "wire.wrong-method", "POST"),
+            (Method::POST, "/v2/repository/models/m/drop", "wire.unknown-path", "repository"),
             (Method::GET, "/v2/systemsharedmemory/status", "wire.unsupported", "shared memory"),
         ] {
             let failure = ask(&method, path).unwrap_err();
