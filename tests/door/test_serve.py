@@ -277,7 +277,9 @@ def test_a_taken_port(house: House, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "code", "word"),
     [
-        (["--host", "0.0.0.0"], 4, "access.off-loopback", "0.0.0.0"),
+        (["--secure", "--insecure"], 2, "usage.invalid", "contradict"),
+        (["--tls-key", "/nowhere.key"], 2, "usage.invalid", "--tls-certificate"),
+        (["--allow", "localhost"], 2, "usage.invalid", "localhost"),
         (["--host", "nowhere.invalid"], 2, "usage.invalid", "nowhere.invalid"),
         (["--port", "70000"], 2, "usage.invalid", "70000"),
         (["--name", "a/b"], 2, "config.invalid", "a/b"),

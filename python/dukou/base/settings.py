@@ -80,6 +80,21 @@ SETTINGS: dict[str, Setting] = {
             "Folder that backups are kept in; where the last one was put where absent.",
         ),
         Setting(
+            "key",
+            "--key",
+            "DUKOU_KEY",
+            None,
+            "Key (`dk_…`) that requests to a server carry.",
+        ),
+        Setting(
+            "cacert",
+            "--cacert",
+            "DUKOU_CACERT",
+            None,
+            "Certificate (PEM) that a server's is checked against; the system's, and this installation's own, "
+            "where absent.",
+        ),
+        Setting(
             "engine",
             "--engine",
             "DUKOU_ENGINE",

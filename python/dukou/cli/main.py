@@ -37,6 +37,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             "dukou.cli.serve", "answer requests with model files or registry versions"
         ),
         "predict": Command("dukou.cli.predict", "send rows to a server: CSV, JSON, NPY or stdin"),
+        "keys": Command("dukou.cli.keys", "who may ask a server off loopback: add, rotate, revoke"),
         "status": Command("dukou.cli.status", "what runs here, and how it does"),
     },
     "keep it right": {

@@ -24,6 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="the model's name at the server")
     parser.add_argument("input", metavar="INPUT", help="a file, `-` for stdin, or JSON")
     parser.add_argument("--url", help="the server, as http://127.0.0.1:8080; found where absent")
+    parser.add_argument("--key", help="the key that the server asks for; DUKOU_KEY where absent")
+    parser.add_argument(
+        "--cacert",
+        metavar="PATH",
+        help="the server's certificate, or its authority's; DUKOU_CACERT",
+    )
     parser.add_argument(
         "--drop",
         action="append",
@@ -50,7 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     name, version, alias = split_model(arguments.model)
     if arguments.batch < 1:
         raise InputError("usage.invalid", f"`--batch {arguments.batch}` is less than one row")
-    client = Client(arguments.url or find_server(name))
+    url = arguments.url or find_server(name)
+    client = Client(url, key=arguments.key, cacert=arguments.cacert)
     try:
         metadata = client.metadata(name, version, alias)
         requests = read_input(

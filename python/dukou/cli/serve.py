@@ -37,12 +37,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="what the model is served as; once a MODEL, in their order",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="a loopback address (127.0.0.1)")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="the address to listen on (127.0.0.1); off loopback with TLS and keys",
+    )
     parser.add_argument("--port", type=int, default=8080, help="8080; 0 takes a free one")
     parser.add_argument(
         "--trust-pickle",
         action="store_true",
         help="load pickles: this runs the code that they carry",
+    )
+    parser.add_argument("--secure", action="store_true", help="TLS and keys on loopback too")
+    parser.add_argument(
+        "--insecure", action="store_true", help="off loopback for anybody, in clear"
+    )
+    parser.add_argument(
+        "--tls-certificate", type=Path, metavar="PATH", help="PEM; the own one is made where absent"
+    )
+    parser.add_argument(
+        "--tls-key", type=Path, metavar="PATH", help="the certificate's private key"
+    )
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="NETWORK",
+        help="who may connect: 10.0.0.0/8",
+    )
+    parser.add_argument(
+        "--deny", action="append", default=[], metavar="NETWORK", help="who may not connect"
     )
     parser.add_argument("--threads", type=int, help="worker threads of the engine")
     parser.add_argument("--engine", metavar="PATH", help="another engine program")
@@ -92,11 +116,21 @@ def _with_folder(error: DukouError, words: list[str]) -> DukouError:
 
 def _serve(arguments: argparse.Namespace) -> int:
     from dukou.base.settings import dukou_home
+    from dukou.deploy.door import furnish
     from dukou.serve.announce import announce
-    from dukou.serve.choose import choose
+    from dukou.serve.choose import choose, choose_door
     from dukou.serve.supervisor import supervise
 
     home = dukou_home()
+    door = choose_door(
+        arguments.host,
+        secure=arguments.secure,
+        insecure=arguments.insecure,
+        certificate=arguments.tls_certificate,
+        key=arguments.tls_key,
+        allow=arguments.allow,
+        deny=arguments.deny,
+    )
     order = choose(
         arguments.models,
         names=arguments.name,
@@ -107,7 +141,10 @@ def _serve(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         home=home,
         trust_pickle=arguments.trust_pickle,
+        door=door,
     )
+    door, first_key = furnish(door, home, arguments.host)
+    order = order._replace(door=door)
 
     def on_ready(server: Supervisor, models: list[dict[str, Any]], golden: dict[str, Any]) -> None:
         facts = {
@@ -118,12 +155,16 @@ def _serve(arguments: argparse.Namespace) -> int:
             "socket": str(server.layout.folder.socket),
             "log": str(server.layout.log),
         }
+        if door.certificate is not None:
+            facts["certificate"] = door.certificate
         if arguments.ready_file is not None:
             incoming = arguments.ready_file.with_name(f".{arguments.ready_file.name}.{os.getpid()}")
             incoming.write_text(json.dumps(facts) + "\n", encoding="utf-8")
             incoming.replace(arguments.ready_file)
         if arguments.json:
-            print(json.dumps(facts), flush=True)
+            # Shown once, to whoever started it; never in a file.
+            shown = {} if first_key is None else {"key": first_key.text}
+            print(json.dumps({**facts, **shown}), flush=True)
             return
         text = announce(
             url=server.url,
@@ -132,6 +173,8 @@ def _serve(arguments: argparse.Namespace) -> int:
             state_dir=server.layout.state_dir,
             log=server.layout.log,
             access_log=server.layout.access_log,
+            door=door,
+            first_key=None if first_key is None else first_key.text,
             pid=os.getpid(),
             seconds=_seconds_since_start(),
         )

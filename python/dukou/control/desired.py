@@ -13,6 +13,7 @@ from dukou.control.privacy import policy_for
 from dukou.control.split import follows_champion, split_for_rollout
 from dukou.deploy.compile import Surroundings, compile_deployment, deployment_of_reference
 from dukou.deploy.document import Deployment
+from dukou.deploy.door import Door
 from dukou.deploy.placement import unplaced
 from dukou.deploy.table import ServingTable
 from dukou.package.layout import GOLDEN_FILE
@@ -35,6 +36,7 @@ class DesiredState:
         self._home = Path(document["home"])
         self._document = document
         self._registry = registry
+        self._door = Door.from_json(document["door"])
         self.store = Store(self._home / "store")
         # digest → class names: a version never changes.
         self._labels: dict[str, tuple[str, ...]] = {}
@@ -50,7 +52,7 @@ class DesiredState:
             trusted = (self._home / "trust").stat().st_mtime_ns
         except OSError:
             trusted = 0
-        return self._registry.change_token(), trusted
+        return self._registry.change_token(), trusted, self._door.token(self._home)
 
     def compile(self, sequence: int) -> ServingTable:
         """The table that should be served.
@@ -65,6 +67,9 @@ class DesiredState:
             trusted=[(key.id, key.pem) for key in trusted.values()],
             connections=self._document["connections"],
             access_log=Path(self._document["access_log"]),
+            security_log=Path(self._document["security_log"]),
+            door=self._door,
+            principals=self._door.principals(self._home),
             bare=[
                 bare_model(ModelName(entry["name"]), Path(entry["file"]))
                 for entry in self._document["files"]

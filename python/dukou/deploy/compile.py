@@ -15,6 +15,7 @@ from dukou.base.documents import parse_document
 from dukou.base.errors import InputError, StateError
 from dukou.deploy import defaults
 from dukou.deploy.document import Arm, DeployedModel, Deployment
+from dukou.deploy.door import LOOPBACK, Door
 from dukou.deploy.table import ServingTable
 
 _MILLION = 1_000_000
@@ -49,6 +50,9 @@ class Surroundings:
         trusted: (id, PEM) of the keys whose signatures count.
         connections: that the process may hold.
         access_log: where requests are written down; None for nowhere.
+        security_log: where refusals are.
+        door: what is allowed on the listeners.
+        principals: whose keys are good on them, as in a table.
         bare: models served from bare files, as in a table.
     """
 
@@ -57,6 +61,9 @@ class Surroundings:
     trusted: Sequence[tuple[str, str]] = ()
     connections: int = defaults.CONNECTIONS
     access_log: Path | None = None
+    security_log: Path | None = None
+    door: Door = LOOPBACK
+    principals: Sequence[dict[str, Any]] = ()
     bare: Sequence[dict[str, Any]] = ()
 
 
@@ -93,18 +100,24 @@ def compile_deployment(
         "format": 1,
         "revision": f"r{sequence}",
         "sequence": sequence,
-        "listeners": [defaults.listener_document(name) for name in surroundings.listeners],
+        "listeners": [surroundings.door.listener_document(n) for n in surroundings.listeners],
+        "principals": list(surroundings.principals),
         "limits": defaults.server_limits_document(surroundings.connections),
         "trust": {
             "require_signature": all(d.require_signature for d in deployments),
             "keys": [{"id": key, "pem": pem} for key, pem in surroundings.trusted],
         },
         "observability": {
-            "access_log": None if surroundings.access_log is None else str(surroundings.access_log)
+            "access_log": _text(surroundings.access_log),
+            "security_log": _text(surroundings.security_log),
         },
         "models": compiled,
     }
     return parse_document(ServingTable, document, code="deploy.invalid", source="the table")
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _compile_model(

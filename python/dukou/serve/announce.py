@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dukou.deploy.door import LOOPBACK, Door
 from dukou.serve.example import (
     LONGEST_BODY,
     curl_line,
@@ -26,6 +27,8 @@ def announce(
     access_log: Path,
     pid: int,
     seconds: float | None,
+    door: Door = LOOPBACK,
+    first_key: str | None = None,
 ) -> str:
     """The lines that end a start.
 
@@ -38,6 +41,8 @@ def announce(
         access_log: of the requests.
         pid: the supervisor's, which a person ends.
         seconds: from the command to now, where known.
+        door: who may come in.
+        first_key: the installation's first key, where it was just made: it is shown here and never again.
     """
     names = ", ".join(model["name"] for model in models) or "nothing yet"
     took = f" (ready in {seconds:.2f} s)" if seconds is not None else ""
@@ -48,6 +53,7 @@ def announce(
         f"  {name:<{width}}  {show_signature(version['signature'])}"
         for name, version in versions.items()
     ]
+    lines += _door_lines(door, first_key)
     for model in models:
         lines += ["", *_try_lines(url, model, golden.get(model["name"]), state_dir)]
     lines += [
@@ -59,6 +65,21 @@ def announce(
         f"  stop     Ctrl-C here, or `kill {pid}`",
     ]
     return "\n".join(lines)
+
+
+def _door_lines(door: Door, first_key: str | None) -> list[str]:
+    """What a client needs to come in."""
+    if door.access == "open":
+        return ["", "  warning: anybody who reaches this address may ask, and reads along"]
+    if door.access == "loopback":
+        return []
+    lines = ["", f"  certificate  {door.certificate}"]
+    if first_key is None:
+        lines += ["  keys         `dukou keys list` shows them, `dukou keys add NAME` makes one"]
+    else:
+        lines += [f"  first key    {first_key}", "               (it is shown this once: keep it)"]
+    set_key = f"export DUKOU_KEY={first_key or 'KEY'} DUKOU_CACERT={door.certificate}"
+    return [*lines, "", f"  {set_key}"]
 
 
 def served_version(model: dict[str, Any]) -> dict[str, Any]:

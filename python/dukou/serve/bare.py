@@ -7,13 +7,14 @@ schema that `dukou.deploy.table` declares.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dukou.base.errors import InputError
 from dukou.base.ids import ModelName, parse_model_name
 from dukou.deploy import defaults
+from dukou.deploy.door import LOOPBACK, Door
 
 # A bare file has no number of its own; clients that name a version name this one.
 VERSION = "1"
@@ -59,15 +60,23 @@ def bare_table(
     listeners: list[str],
     connections: int = defaults.CONNECTIONS,
     access_log: Path | None = None,
+    security_log: Path | None = None,
+    door: Door = LOOPBACK,
+    principals: Sequence[dict[str, Any]] = (),
+    sequence: int = 1,
 ) -> dict[str, Any]:
     """The table that serves these files on these listeners."""
     return {
         "format": 1,
         "revision": "bare",
-        "sequence": 1,
-        "listeners": [defaults.listener_document(name) for name in listeners],
+        "sequence": sequence,
+        "listeners": [door.listener_document(name) for name in listeners],
+        "principals": list(principals),
         "limits": defaults.server_limits_document(connections),
         "trust": {"require_signature": True, "keys": []},
-        "observability": {"access_log": None if access_log is None else str(access_log)},
+        "observability": {
+            "access_log": None if access_log is None else str(access_log),
+            "security_log": None if security_log is None else str(security_log),
+        },
         "models": [bare_model(name, path) for name, path in models.items()],
     }

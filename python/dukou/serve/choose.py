@@ -12,8 +12,10 @@ from typing import Any
 
 from dukou.base.errors import InputError, RemoteError, relay_error
 from dukou.base.ids import ModelName, parse_model_name
+from dukou.deploy.door import LOOPBACK, Door, check_networks
 from dukou.serve.bare import name_of_file
 from dukou.serve.find import find_engine, find_runtime
+from dukou.serve.listen import is_loopback
 from dukou.serve.order import Order, Reference
 from dukou.serve.process import ChildProcess, describe_end
 
@@ -49,6 +51,7 @@ def choose(
     runtime: str | None = None,
     threads: int | None = None,
     trust_pickle: bool = False,
+    door: Door | None = None,
 ) -> Order:
     """What to serve, every part of it checked as far as it can be without starting anything.
 
@@ -57,12 +60,13 @@ def choose(
             `digits:3`, `digits@champion`.
         home: DUKOU_HOME, where conversions are kept.
         names: what the models are served as, in their order; fewer leave the rest their own names.
-        host: a loopback address.
+        host: the address that is listened on.
         port: 0 takes a free one.
         engine: the engine's program; found where None.
         runtime: ONNX Runtime's library; found where None.
         threads: worker threads of the engine.
         trust_pickle: whether pickles may be loaded, for conversion.
+        door: who may come in; whoever is on this machine where None.
 
     Raises:
         InputError: `formats.*`, `usage.invalid`, `config.invalid`.
@@ -105,6 +109,51 @@ def choose(
         runtime=find_runtime(runtime),
         threads=threads,
         golden=golden,
+        door=door or LOOPBACK,
+    )
+
+
+def choose_door(
+    host: str,
+    *,
+    secure: bool = False,
+    insecure: bool = False,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    allow: Sequence[str] = (),
+    deny: Sequence[str] = (),
+) -> Door:
+    """Who may come in by this address: off loopback whoever holds a key, by TLS.
+
+    Args:
+        host: the address that is listened on.
+        secure: TLS and keys on loopback too.
+        insecure: anybody, in clear, off loopback too.
+        certificate: PEM; the installation's own is made where None.
+        key: its private key.
+        allow: networks that may connect.
+        deny: networks that may not.
+
+    Raises:
+        InputError: `usage.invalid`: two of these contradict each other, or a file is not there.
+    """
+    if secure and insecure:
+        raise InputError("usage.invalid", "`--secure` and `--insecure` contradict each other")
+    if (certificate is None) != (key is None):
+        raise InputError("usage.invalid", "`--tls-certificate` and `--tls-key` go together")
+    if insecure and certificate is not None:
+        raise InputError("usage.invalid", "`--insecure` speaks in clear and takes no certificate")
+    for path in (certificate, key):
+        if path is not None and not path.is_file():
+            raise InputError("usage.invalid", f"there is no file `{path}`")
+    here = is_loopback(host)
+    guarded = secure or certificate is not None or not (here or insecure)
+    return Door(
+        access="keys" if guarded else "loopback" if here else "open",
+        certificate=None if certificate is None else str(certificate.absolute()),
+        key=None if key is None else str(key.absolute()),
+        allow=check_networks("--allow", allow),
+        deny=check_networks("--deny", deny),
     )
 
 

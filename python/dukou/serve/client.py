@@ -5,30 +5,48 @@ from __future__ import annotations
 import http.client
 import json
 import urllib.parse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dukou.base.errors import DukouError, InputError, RemoteError, StateError
+from dukou.base.errors import DukouError, InputError, RemoteError, StateError, TrustError
+from dukou.base.settings import dukou_home_path, resolve_setting
 from dukou.serve.local_api import error_of_answer
+
+if TYPE_CHECKING:
+    import ssl
 
 
 class Client:
     """A connection to one server, kept open between requests. Not for several threads at once."""
 
-    def __init__(self, url: str, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        timeout_s: float = 60.0,
+        *,
+        key: str | None = None,
+        cacert: str | None = None,
+    ) -> None:
         parts = urllib.parse.urlsplit(url if "//" in url else f"//{url}", scheme="http")
         try:
             port = parts.port
         except ValueError:
             port = -1
-        if parts.scheme != "http" or not parts.hostname or port == -1:
+        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
             raise InputError(
                 "usage.invalid",
                 f"`{url}` is not the address of a server",
                 hint="an address is like `http://127.0.0.1:8080`",
             )
-        self.url = f"http://{parts.netloc}"
+        self.url = f"{parts.scheme}://{parts.netloc}"
         self._prefix = parts.path.rstrip("/")
-        self._connection = http.client.HTTPConnection(parts.hostname, port, timeout=timeout_s)
+        self._headers = _key_header(key, parts.scheme, parts.hostname)
+        self._connection: http.client.HTTPConnection
+        if parts.scheme == "https":
+            self._connection = http.client.HTTPSConnection(
+                parts.hostname, port, timeout=timeout_s, context=_tls(cacert)
+            )
+        else:
+            self._connection = http.client.HTTPConnection(parts.hostname, port, timeout=timeout_s)
 
     def metadata(
         self, model: str, version: str | None = None, alias: str | None = None
@@ -93,7 +111,9 @@ class Client:
         return parsed
 
     def _exchange(self, method: str, target: str, body: str | None) -> tuple[int, bytes]:
-        headers = {} if body is None else {"Content-Type": "application/json"}
+        headers = dict(self._headers)
+        if body is not None:
+            headers["Content-Type"] = "application/json"
         for attempt in (1, 2):
             fresh = self._connection.sock is None
             try:
@@ -107,6 +127,41 @@ class Client:
                 if fresh or attempt == 2:
                     raise
         raise AssertionError("unreachable")  # pragma: no cover
+
+
+def _key_header(key: str | None, scheme: str, host: str) -> dict[str, str]:
+    """The header that carries the key: `--key`, or DUKOU_KEY; never in clear to another machine."""
+    text = resolve_setting("key", key).value
+    if text is None:
+        return {}
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise InputError("usage.invalid", "the key holds what no key holds: was it copied whole?")
+    if scheme == "http" and not (host == "localhost" or host.startswith("127.") or host == "::1"):
+        raise InputError(
+            "usage.invalid",
+            f"the key would travel to `{host}` in clear",
+            hint="use `https://`, or leave the key away",
+        )
+    return {"Authorization": f"Bearer {text}"}
+
+
+def _tls(cacert: str | None) -> ssl.SSLContext:
+    """Checks the server's certificate: against this file, else the system's and this installation's own."""
+    import ssl
+
+    said = resolve_setting("cacert", cacert).value
+    try:
+        if said is not None:
+            return ssl.create_default_context(cafile=said)
+        context = ssl.create_default_context()
+        own = dukou_home_path() / "access" / "certificate.pem"
+        if own.is_file():
+            context.load_verify_locations(own)
+        return context
+    except (OSError, ssl.SSLError) as error:
+        raise InputError(
+            "usage.invalid", f"the certificate `{said}` cannot be used: {error}"
+        ) from error
 
 
 def _target(model: str, version: str | None, alias: str | None) -> str:
@@ -133,9 +188,14 @@ def server_error(document: dict[str, Any], url: str, status: int) -> DukouError:
     )
 
 
-def _not_running(url: str, error: Exception) -> StateError:
+def _not_running(url: str, error: Exception) -> DukouError:
     if isinstance(error, ConnectionRefusedError):
         return StateError("server.not-running", f"nothing listens at `{url}`")
+    if type(error).__name__ == "SSLCertVerificationError":
+        return TrustError(
+            "trust.unknown-certificate",
+            f"`{url}` shows a certificate that is not trusted here: {getattr(error, 'verify_message', error)}",
+        )
     said = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return StateError("server.not-running", f"no answer from `{url}`: {said}")
 

@@ -81,7 +81,9 @@ def rows_argument(tensors: list[dict[str, Any]]) -> str:
 
 def curl_line(url: str, model: str, body: str) -> str:
     """A command that sends the request, for any shell; `body` may be `@file`."""
-    return f"curl -s {url}/v2/models/{model}/infer -d {shlex.quote(body)}"
+    secure = url.startswith("https:")
+    key = '--cacert "$DUKOU_CACERT" -H "Authorization: Bearer $DUKOU_KEY" ' if secure else ""
+    return f"curl -s {key}{url}/v2/models/{model}/infer -d {shlex.quote(body)}"
 
 
 def predict_line(url: str, model: str, argument: str) -> str:

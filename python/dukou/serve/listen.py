@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from pathlib import Path
+from typing import Any
 
 from dukou.base.errors import InputError, StateError, TrustError
 
@@ -12,18 +13,18 @@ from dukou.base.errors import InputError, StateError, TrustError
 BACKLOG = 4096
 
 
-def open_listener(host: str, port: int) -> socket.socket:
-    """A listening TCP socket on a loopback address; port 0 takes a free one.
+def open_listener(host: str, port: int, *, guarded: bool = False) -> socket.socket:
+    """A listening TCP socket; port 0 takes a free one. Off loopback only where the door is guarded.
 
     No `SO_REUSEPORT`: a second server on the same port is a mistake, and connections that the kernel
     gave to a member of such a group are lost with it.
 
     Raises:
-        TrustError: `access.off-loopback`: the address can be reached from elsewhere.
+        TrustError: `access.off-loopback`: other machines reach the address, and nothing guards it.
         StateError: `server.port-in-use`, naming the program where it can be seen.
         InputError: `usage.invalid`: no such address.
     """
-    family, address = _resolve(host, port)
+    family, address = _resolve(host, port, guarded=guarded)
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -49,25 +50,43 @@ def open_listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def address_of(listener: socket.socket) -> str:
-    """`http://127.0.0.1:8080`."""
+def address_of(listener: socket.socket, scheme: str = "http") -> str:
+    """`http://127.0.0.1:8080`; of a listener on every address, the one on this machine."""
     host, port = listener.getsockname()[:2]
-    return f"http://{_shown_host(host)}:{port}"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"{scheme}://{_shown_host(host)}:{port}"
 
 
-def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
-    if not 0 <= port <= 65535:
-        raise InputError("usage.invalid", f"`{port}` is not a port; ports are 0 to 65535")
+def is_loopback(host: str) -> bool:
+    """Whether no other machine reaches what listens on this address.
+
+    Raises:
+        InputError: `usage.invalid`: no such address.
+    """
+    return all(_is_loopback(str(address[0])) for *_, address in _addresses(host, 0))
+
+
+def _addresses(host: str, port: int) -> list[tuple[Any, ...]]:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return list(
+            socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        )
     except (OSError, UnicodeError) as error:
         raise InputError("usage.invalid", f"`{host}` is not an address of this machine") from error
+
+
+def _resolve(
+    host: str, port: int, *, guarded: bool
+) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    if not 0 <= port <= 65535:
+        raise InputError("usage.invalid", f"`{port}` is not a port; ports are 0 to 65535")
+    found = _addresses(host, port)
     for *_, address in found:
-        if not _is_loopback(str(address[0])):
+        if not guarded and not _is_loopback(str(address[0])):
             raise TrustError(
                 "access.off-loopback",
-                f"`--host {host}` can be reached from other machines, "
-                "and this release serves on loopback only",
+                f"`{host}` can be reached from other machines, and neither TLS and keys nor "
+                "`--insecure` were asked for",
             )
     family, _, _, _, address = found[0]
     return family, (str(address[0]), port)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from dukou.base.ids import ModelName
 from dukou.base.settings import make_private_folder
 from dukou.deploy import defaults
+from dukou.deploy.door import LOOPBACK, Door
 from dukou.serve.folder import ServerFolder, running_servers
 
 # The one socket of this release. A table binds policies and dialects to names.
@@ -36,12 +37,13 @@ class Order(NamedTuple):
     Attributes:
         files: model → ONNX file.
         references: versions of the registry, followed as their aliases move.
-        host: a loopback address.
+        host: the address that is listened on.
         port: 0 takes a free one.
         engine: the engine's program.
         runtime: ONNX Runtime's library.
         threads: the engine's worker threads; its own choice where None.
         golden: model → input tensors of a golden sample of a converted file.
+        door: who may come in.
     """
 
     files: Mapping[ModelName, Path]
@@ -52,6 +54,7 @@ class Order(NamedTuple):
     runtime: Path
     threads: int | None = None
     golden: Mapping[str, list[dict[str, Any]]] = {}
+    door: Door = LOOPBACK
 
     @property
     def first_name(self) -> str:
@@ -69,6 +72,7 @@ class Layout:
         log: the engine's log.
         control_log: control's log.
         access_log: one JSON line a request.
+        security_log: one JSON line a refusal, or a burst of them.
     """
 
     def __init__(self, home: Path, folder: ServerFolder) -> None:
@@ -79,6 +83,7 @@ class Layout:
         self.log = logs / f"engine-{self.folder.id}.log"
         self.control_log = logs / f"control-{self.folder.id}.log"
         self.access_log = logs / f"access-{self.folder.id}.jsonl"
+        self.security_log = logs / f"security-{self.folder.id}.jsonl"
 
     def make(self) -> None:
         """Makes the folders; the compiled cache is one for all servers of this home."""
@@ -100,6 +105,8 @@ class Layout:
             "listeners": [LISTENER],
             "connections": connections,
             "access_log": str(self.access_log),
+            "security_log": str(self.security_log),
+            "door": order.door.to_json(),
             "files": [{"name": name, "file": str(path)} for name, path in order.files.items()],
             "references": [
                 {"name": reference.name, "reference": reference.text}

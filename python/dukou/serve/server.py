@@ -31,6 +31,8 @@ class Server:
         url: where it answers: `http://127.0.0.1:PORT`.
         models: what it serves.
         pid: of its supervisor.
+        key: the installation's first key, where this start made it; shown this once.
+        certificate: what its own is checked against, where it speaks TLS.
     """
 
     def __init__(self, child: ChildProcess, facts: Mapping[str, Any]) -> None:
@@ -39,6 +41,8 @@ class Server:
         self.url = str(facts["url"])
         self.models = [str(name) for name in facts["models"]]
         self.pid = child.pid
+        self.key = facts.get("key")
+        self.certificate = facts.get("certificate")
 
     def __repr__(self) -> str:
         return f"<dukou server of {', '.join(self.models)} at {self.url}>"
@@ -66,7 +70,7 @@ class Server:
         name = self._one_model(model)
         client = getattr(self._clients, "client", None)
         if client is None:
-            client = self._clients.client = Client(self.url)
+            client = self._clients.client = Client(self.url, key=self.key, cacert=self.certificate)
         specs = client.metadata(name, version)["inputs"]
         frame = inputs if _is_frame(inputs) else None
         if frame is not None:
@@ -129,7 +133,7 @@ def serve(
     Args:
         models: files, references (`digits`, `digits:3`, `digits@champion`), or a `Model` at hand.
         name: what they are served as, in their order; their own names where absent.
-        host: a loopback address.
+        host: the address to listen on; off loopback with TLS and keys (`DUKOU_KEY`).
         port: 0 takes a free one.
         trust_pickle: load pickles: this runs the code that they carry.
         home: DUKOU_HOME; the environment's where absent.

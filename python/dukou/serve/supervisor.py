@@ -33,6 +33,8 @@ from dukou.serve.process import ChildProcess, last_lines
 # Beyond the engine's own limit for a drain.
 _DRAIN_SPARE_S = 5.0
 _HOUSEKEEPING_S = 5.0
+# How long a changed key waits at most before it is seen.
+_KEYS_S = 0.25
 _LARGEST_ACCESS_LOG = 64 * 1024 * 1024
 _CONTROL_LIFELINE = 3
 
@@ -58,8 +60,8 @@ class Supervisor:
         self.layout = layout
         self._on_ready = on_ready
         self._say = say
-        self._listener = open_listener(order.host, order.port)
-        self.url = address_of(self._listener)
+        self._listener = open_listener(order.host, order.port, guarded=order.door.is_guarded)
+        self.url = address_of(self._listener, order.door.scheme)
         self._engine: EngineProcess | None = None
         self._engine_kept = Kept("engine", self._start_engine)
         self._control_kept = Kept("control", self._start_control) if order.references else None
@@ -70,6 +72,9 @@ class Supervisor:
         self._revision: str | None = None
         self._models: list[str] = []
         self._housekeeping_due = 0.0
+        self._keys_due = 0.0
+        self._keys: object = None
+        self._sequence = 1
 
     def run(self) -> int:
         """Serves until told to end. Returns the exit status.
@@ -111,11 +116,14 @@ class Supervisor:
             now = time.monotonic()
             for kept in self._all_kept():
                 self._keep_running(kept, now)
+            self._keep_keys(now)
             self._keep_house(now)
 
     def _seconds_to_next_duty(self) -> float:
         now = time.monotonic()
         dues = [kept.due for kept in self._all_kept() if kept.due is not None]
+        if self._keeps_keys:
+            dues.append(self._keys_due)
         return max(0.0, min([self._housekeeping_due, *dues]) - now)
 
     def _keep_running(self, kept: Kept, now: float) -> None:
@@ -220,13 +228,20 @@ class Supervisor:
         if self._control_kept is not None:
             folder.write(folder.desired, self.layout.desired(self.order, connections))
             return
-        table = bare_table(
+        self._keys = self.order.door.token(self.layout.home)
+        folder.write(folder.desired, self._bare_table(connections))
+
+    def _bare_table(self, connections: int) -> dict[str, Any]:
+        return bare_table(
             self.order.files,
             listeners=[LISTENER],
             connections=connections,
             access_log=self.layout.access_log,
+            security_log=self.layout.security_log,
+            door=self.order.door,
+            principals=self.order.door.principals(self.layout.home),
+            sequence=self._sequence,
         )
-        folder.write(folder.desired, table)
 
     def _start_engine(self) -> ChildProcess:
         # A first table by argument; from then on the last good one, which the engine keeps itself.
@@ -318,11 +333,34 @@ class Supervisor:
             "state_dir": str(self.layout.state_dir),
             "log": str(self.layout.log),
             "access_log": str(self.layout.access_log),
+            "security_log": str(self.layout.security_log),
             "engine": _described(self._engine_kept),
             "control": None if control is None else _described(control),
         }
         with contextlib.suppress(OSError):
             self.layout.folder.write(self.layout.folder.document, document)
+
+    @property
+    def _keeps_keys(self) -> bool:
+        # With control, control does it.
+        return self._control_kept is None and self.order.door.access == "keys"
+
+    def _keep_keys(self, now: float) -> None:
+        """Has the engine know of keys that were made, rotated or revoked meanwhile."""
+        if not self._keeps_keys or now < self._keys_due or not self._ready:
+            return
+        self._keys_due = now + _KEYS_S
+        token = self.order.door.token(self.layout.home)
+        if token == self._keys or self._engine is None:
+            return
+        try:
+            served = self._engine.api.table()
+            self._sequence = 1 + (0 if served is None else int(served["sequence"]))
+            self._engine.api.put_table(self._bare_table(allowed_connections()), timeout_s=30.0)
+            self._keys = token
+        except DukouError as error:
+            self._keys_due = now + _HOUSEKEEPING_S
+            self._say(f"warning: changed keys are not in force yet: {error}")
 
     def _keep_house(self, now: float) -> None:
         if now < self._housekeeping_due:
@@ -330,13 +368,13 @@ class Supervisor:
         if not self._ready and self._housekeeping_due > 0:
             self._say(f"still loading; the log is `{self.layout.log}`")
         self._housekeeping_due = now + _HOUSEKEEPING_S
-        with contextlib.suppress(OSError):
-            if self.layout.access_log.stat().st_size > _LARGEST_ACCESS_LOG:
-                self._turn_access_log()
+        for log in (self.layout.access_log, self.layout.security_log):
+            with contextlib.suppress(OSError):
+                if log.stat().st_size > _LARGEST_ACCESS_LOG:
+                    self._turn_log(log)
 
-    def _turn_access_log(self) -> None:
+    def _turn_log(self, log: Path) -> None:
         # The engine appends to the open file: it is copied and emptied, not renamed.
-        log = self.layout.access_log
         with log.open("rb+") as source, log.with_suffix(".1.jsonl").open("wb") as old:
             while os.copy_file_range(source.fileno(), old.fileno(), 1 << 24):
                 pass

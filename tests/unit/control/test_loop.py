@@ -33,9 +33,10 @@ class _Desired:
             "revision": f"r{sequence}",
             "sequence": sequence,
             "listeners": [defaults.listener_document("http")],
+            "principals": [],
             "limits": defaults.server_limits_document(),
             "trust": {"require_signature": True, "keys": []},
-            "observability": {"access_log": None},
+            "observability": {"access_log": None, "security_log": None},
             "models": [
                 bare_model(name_of_file(Path(f"{name}.onnx")), Path(f"/{name}.onnx"))
                 for name in self.models

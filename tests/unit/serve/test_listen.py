@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from dukou.base.errors import InputError, StateError, TrustError
-from dukou.serve.listen import address_of, open_listener
+from dukou.serve.listen import address_of, is_loopback, open_listener
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1.2.3", "::1"])
@@ -27,6 +27,14 @@ def test_other_addresses_are_refused(host: str) -> None:
         open_listener(host, 0)
     assert refused.value.code == "access.off-loopback"
     assert host in refused.value.message
+    assert not is_loopback(host)
+
+
+def test_a_guarded_listener_may_stand_anywhere() -> None:
+    with open_listener("0.0.0.0", 0, guarded=True) as listener:
+        port = listener.getsockname()[1]
+        assert address_of(listener, "https") == f"https://127.0.0.1:{port}"
+    assert is_loopback("localhost")
 
 
 def test_a_taken_port_names_its_address_and_process() -> None:

@@ -35,7 +35,9 @@ class Part(NamedTuple):
 PARTS = (
     Part("store"),
     Part("trust"),
-    Part("access"),
+    # Hashes of keys open nothing. A certificate goes with its private key: alone it would be useless.
+    Part("access/keys.json"),
+    Part("access/certificate.*", secret=True),
     Part("monitor"),
     Part("runs"),
     # The public half goes with the private one: alone it would say that a key is missing.
