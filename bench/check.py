@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import json
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from bench.workplace import Unavailable
 
 
-def ask(url: str, body: bytes, timeout_s: float = 30.0) -> bytes:
-    """The body of the answer to one request.
+def ask(
+    url: str,
+    body: bytes,
+    timeout_s: float = 30.0,
+    *,
+    key: str | None = None,
+    certificate: Path | None = None,
+) -> bytes:
+    """The body of the answer to one request; with a key, over TLS, where these are given.
 
     Raises:
         Unavailable: any other status than 200.
     """
     headers = {"content-type": "application/json"}
+    if key is not None:
+        headers["authorization"] = f"Bearer {key}"
+    context = None if certificate is None else ssl.create_default_context(cafile=certificate)
     request = urllib.request.Request(url, data=body, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+        with urllib.request.urlopen(request, timeout=timeout_s, context=context) as answer:
             content: bytes = answer.read()
             return content
     except urllib.error.HTTPError as error:
@@ -31,7 +43,13 @@ def ask(url: str, body: bytes, timeout_s: float = 30.0) -> bytes:
 
 
 def check_answers(
-    url: str, bodies: Sequence[bytes], answers: Sequence[dict[str, Any]], tolerance: float
+    url: str,
+    bodies: Sequence[bytes],
+    answers: Sequence[dict[str, Any]],
+    tolerance: float,
+    *,
+    key: str | None = None,
+    certificate: Path | None = None,
 ) -> None:
     """Sends every request once and compares.
 
@@ -39,7 +57,7 @@ def check_answers(
         Unavailable: an answer is missing, unreadable or wrong; with both sides.
     """
     for at, (body, wanted) in enumerate(zip(bodies, answers, strict=True)):
-        content = ask(url, body)
+        content = ask(url, body, key=key, certificate=certificate)
         try:
             came = json.loads(content)
         except ValueError as error:

@@ -121,7 +121,14 @@ def compare(case: str, digits: Digits, options: Options) -> list[Entry]:
 def check_running(running: Running, digits: Digits, version: str) -> None:
     """Compares a server's answers with ONNX Runtime's before it is timed."""
     if running.answers:
-        check_answers(running.url, digits.bodies, digits.answers[version], TOLERANCE)
+        check_answers(
+            running.url,
+            digits.bodies,
+            digits.answers[version],
+            TOLERANCE,
+            key=running.key,
+            certificate=running.certificate,
+        )
 
 
 def load_of(running: Running, digits: Digits, connections: int) -> Load:
@@ -133,6 +140,7 @@ def load_of(running: Running, digits: Digits, connections: int) -> Load:
         expected,
         connections=connections,
         tolerance=TOLERANCE,
+        more=running.load_words,
     )
 
 

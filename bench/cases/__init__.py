@@ -14,6 +14,7 @@ CASES = {
     "small-json": "bench.cases.small_json",
     "swap": "bench.cases.swap",
     "start": "bench.cases.start",
+    "guarded": "bench.cases.guarded",
 }
 
 

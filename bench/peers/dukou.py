@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,6 +42,43 @@ class Dukou:
             yield Running(server.pid, url, server.command, server.started_at, swap=swap)
 
 
+class DukouGuarded:
+    """`dukou serve digits.onnx --secure`: TLS, a key with a rate, address lists; as off loopback."""
+
+    name = "dukou-guarded"
+    settings = (
+        "`dukou serve FILE --secure --deny NETWORK`, a key with a role for the model and a rate that "
+        "is not reached"
+    )
+
+    def versions(self) -> dict[str, str]:
+        """Ours."""
+        return Dukou().versions()
+
+    @contextmanager
+    def start(self, digits: Digits, folder: Path) -> Iterator[Running]:
+        """On port 0, with a key made before."""
+        key = make_key(folder, "--model", NAME, "--rate", "1000000/s")
+        words = ["--secure", "--deny", "192.0.2.0/24"]
+        with serve([digits.files["1"]], folder, words) as (server, facts):
+            yield Running(
+                server.pid,
+                f"{facts['url']}/v2/models/{NAME}/infer",
+                server.command,
+                server.started_at,
+                key=key,
+                certificate=Path(facts["certificate"]),
+            )
+
+
+def make_key(folder: Path, *words: str) -> str:
+    """A key in the home of a server that `serve` will start in this folder."""
+    command = [*dukou_command(), "keys", "add", "bench", *words, "--json"]
+    environment = {**os.environ, "DUKOU_HOME": str(folder / "home")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return str(json.loads(done.stdout)["key"])
+
+
 def dukou_command() -> list[str]:
     """The installed command, which is what a user types."""
     script = Path(sys.executable).with_name("dukou")
@@ -49,12 +88,14 @@ def dukou_command() -> list[str]:
 
 
 @contextmanager
-def serve(files: Sequence[Path], folder: Path) -> Iterator[tuple[ServerProcess, dict[str, str]]]:
+def serve(
+    files: Sequence[Path], folder: Path, words: Sequence[str] = ()
+) -> Iterator[tuple[ServerProcess, dict[str, str]]]:
     """`dukou serve` with a home of its own; what it says once it is ready."""
     command: list[str | Path] = [*dukou_command(), "serve", *files]
     for at in range(len(files)):
         command += ["--name", NAME if at == 0 else f"{NAME}-{at}"]
-    command += ["--port", "0", "--json"]
+    command += ["--port", "0", "--json", *words]
     environment = {
         "DUKOU_HOME": str(folder / "home"),
         "DUKOU_ENGINE": str(program("dukou-engine")),

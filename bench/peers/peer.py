@@ -21,6 +21,8 @@ class Running:
         command: the line that started it.
         started_at: when that was, by the monotonic clock (s).
         answers: whether its answers depend on the request. The echo's do not.
+        key: that requests must show; none where nobody asks for one.
+        certificate: what its own is checked against, where it speaks TLS.
         swap: replaces version 1 by version 2 and returns once that is served; None where it cannot.
     """
 
@@ -29,7 +31,19 @@ class Running:
     command: list[str]
     started_at: float
     answers: bool = True
+    key: str | None = None
+    certificate: Path | None = None
     swap: Callable[[], None] | None = None
+
+    @property
+    def load_words(self) -> tuple[str, ...]:
+        """What `dukou-load` needs to come in."""
+        words: tuple[str, ...] = ()
+        if self.key is not None:
+            words += ("--key", self.key)
+        if self.certificate is not None:
+            words += ("--cacert", str(self.certificate))
+        return words
 
 
 class Peer(Protocol):
