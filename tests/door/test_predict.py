@@ -108,7 +108,8 @@ def test_what_is_wrong_is_said(
 def test_servers_that_are_none(server: RunningServer) -> None:
     for url, status, code in [
         ("http://127.0.0.1:1", 3, "server.not-running"),
-        ("https://127.0.0.1:1", 2, "usage.invalid"),
+        ("https://127.0.0.1:1", 3, "server.not-running"),
+        ("ftp://127.0.0.1:1", 2, "usage.invalid"),
         ("http://127.0.0.1:port", 2, "usage.invalid"),
     ]:
         done = server.house.dukou("predict", "flowers", "[[1]]", "--url", url)
@@ -147,7 +148,10 @@ def test_status_without_a_server() -> None:
         done = house.dukou("status")
         assert (done.returncode, done.stderr) == (0, "")
         assert "no dukou server runs here" in done.stdout
-        assert json.loads(house.dukou("status", "--json").stdout) == {"servers": []}
+        assert json.loads(house.dukou("status", "--json").stdout) == {
+            "servers": [],
+            "backup": None,
+        }
 
 
 def test_models_of_the_registry(house: House, tmp_path: Path) -> None:

@@ -65,6 +65,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
     },
     "find out what is wrong": {
+        "compliance": Command(
+            "dukou.cli.compliance", "evidence for twelve controls of standards and laws"
+        ),
         "doctor": Command("dukou.cli.doctor", "look at this installation, line by line"),
         "help": Command("dukou.cli.help", "this list, a command's help, an error code's page"),
         "clean": Command("dukou.cli.clean", "what takes space and is not needed any more"),
