@@ -51,6 +51,7 @@ class Holding:
         clear: how many things lie there in clear.
         clear_bytes: and of how many bytes.
         note: what to do about those in clear; empty where there are none.
+        sealable: whether a key would seal them; of what holds neither rows nor weights none does.
     """
 
     place: str
@@ -58,6 +59,7 @@ class Holding:
     clear: int = 0
     clear_bytes: int = 0
     note: str = ""
+    sealable: bool = True
 
     @property
     def sealed(self) -> int:
@@ -312,7 +314,8 @@ def _records(home: Path) -> Holding:
     """Run records: numbers, plots, and the project's file. They are not sealed."""
     files = [path for path in (home / "runs").rglob("*") if path.is_file()]
     note = "numbers and plots of runs, no rows; never sealed" if files else ""
-    return Holding("run records", {}, len(files), sum(p.stat().st_size for p in files), note)
+    size = sum(path.stat().st_size for path in files)
+    return Holding("run records", {}, len(files), size, note, sealable=False)
 
 
 def _entries(folder: Path) -> list[Path]:

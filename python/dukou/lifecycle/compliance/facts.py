@@ -146,7 +146,7 @@ def _encryption(home: Path) -> dict[str, Any]:
     keyring, holdings = configured(home), survey(home)
     return {
         "encryption_key": None if keyring is None else keyring.current.id,
-        "in_clear": {h.place: h.clear for h in holdings if h.clear},
+        "in_clear": {h.place: h.clear for h in holdings if h.clear and h.sealable},
         "sealed": sum(h.sealed for h in holdings),
     }
 

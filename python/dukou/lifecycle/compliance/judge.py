@@ -77,7 +77,12 @@ def encrypted_at_rest(facts: Facts) -> Judged:
     if facts.in_clear:
         said = ", ".join(f"{count} of {place}" for place, count in facts.in_clear.items())
         return MISSING, f"in the clear: {said}", "`dukou encryption apply`, and package again"
-    return HOLDS, f"{facts.sealed} things are sealed under key `{facts.encryption_key}`", ""
+    return (
+        HOLDS,
+        f"{facts.sealed} things are sealed under key `{facts.encryption_key}`; run records "
+        "and reports (figures, ranges, plots) are not",
+        "",
+    )
 
 
 def private_state(facts: Facts) -> Judged:
