@@ -11,6 +11,7 @@ from tests.artifacts import Place, make_layers, make_model
 from dukou.control.desired import DesiredState
 from dukou.control.privacy import policy_for
 from dukou.deploy.document import DeployedModel
+from dukou.deploy.door import LOOPBACK
 from dukou.package.package import package_model
 from dukou.registry.registry import Registry
 from dukou.trust.privacy.policy import PrivacyPolicy
@@ -58,8 +59,10 @@ def test_a_table_captures_nothing_that_nobody_spoke_of(place, capsys) -> None:
     document = {
         "home": str(home.home),
         "listeners": ["main"],
+        "door": LOOPBACK.to_json(),
         "connections": 10,
         "access_log": str(home.home / "access.jsonl"),
+        "security_log": str(home.home / "security.jsonl"),
         "files": [],
         "references": [{"name": "m", "reference": "m"}],
     }
