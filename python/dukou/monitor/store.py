@@ -22,12 +22,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dukou.base.errors import ResourceError
 from dukou.base.settings import make_private_folder
+from dukou.monitor.parts import LABELS, Parts, join_tables, list_damaged, list_parts
 from dukou.monitor.requests import Requests, read_requests
 from dukou.monitor.sealing import open_label, open_rows, seal_label, seal_rows
 from dukou.package.disk import translate_errors
-from dukou.trust.keyring import load_keyring
 from dukou.trust.privacy.secret import load_or_create_privacy_key
 from dukou.trust.privacy.subjects import SubjectKeys
 
@@ -39,14 +38,12 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-_LABELS = "labels"
 # So many parts of a day become one.
 _PARTS = 64
 # How the engine writes its ids (spec/tap.md).
 REQUEST_ID_DIGITS = 16
 # Of labels too, but a part that holds this much already stays by itself: what is old can go alone.
 _LARGE_PART_BYTES = 1 << 20
-_DAMAGED = ".damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,7 @@ class CaptureStore:
     def __init__(self, home: Path, model: str) -> None:
         self.folder = home / "monitor" / model
         self._home = home
-        self._model = model
+        self._parts = Parts(home, model)
         self._people = SubjectKeys(home)
 
     def append(self, table: pa.Table) -> None:
@@ -88,15 +85,15 @@ class CaptureStore:
             table = seal_rows(table, self._people)
             if not table.num_rows:
                 return
-            parts = _parts(day)
+            parts = list_parts(day)
             if len(parts) >= _PARTS:
-                self._put_together(day, parts)
-            self._write(day, table)
+                self._parts.put_together(day, parts)
+            self._parts.write(day, table)
 
     def parts(self) -> list[Path]:
         """Every file of captures and labels, the oldest first."""
-        folders = [*self.days(), self.folder / _LABELS]
-        return [part for folder in folders for part in _parts(folder)]
+        folders = [*self.days(), self.folder / LABELS]
+        return [part for folder in folders for part in list_parts(folder)]
 
     def protect(self, keyring: Keyring) -> int:
         """Seals what is plain and wraps anew what opens by an older key; returns how many files changed.
@@ -110,7 +107,8 @@ class CaptureStore:
             return 0
         with self._held(fcntl.LOCK_EX):
             return sum(
-                seal_file(part, keyring, self._context(part.parent)) or rewrap_file(part, keyring)
+                seal_file(part, keyring, self._parts.context(part.parent))
+                or rewrap_file(part, keyring)
                 for part in self.parts()
             )
 
@@ -128,7 +126,7 @@ class CaptureStore:
             return self._trim(max_bytes, keep) + self._trim_labels(max_bytes, keep)
 
     def _trim_labels(self, max_bytes: int, keep: timedelta | None) -> int:
-        parts = _parts(self.folder / _LABELS) + _damaged(self.folder / _LABELS)
+        parts = list_parts(self.folder / LABELS) + list_damaged(self.folder / LABELS)
         sizes = {part: part.stat() for part in parts}
         excess = sum(found.st_size for found in sizes.values()) - max_bytes
         removed = 0
@@ -144,9 +142,11 @@ class CaptureStore:
         oldest = None if keep is None else (datetime.now(UTC) - keep).strftime("%Y-%m-%d")
         for day in self.days():
             if oldest is not None and day.name < oldest:
-                removed += sum(part.stat().st_size for part in _parts(day) + _damaged(day))
+                removed += sum(part.stat().st_size for part in list_parts(day) + list_damaged(day))
                 shutil.rmtree(day)
-        parts = [part for day in self.days() for part in sorted(_parts(day) + _damaged(day))]
+        parts = [
+            part for day in self.days() for part in sorted(list_parts(day) + list_damaged(day))
+        ]
         excess = sum(part.stat().st_size for part in parts) - max_bytes
         for part in parts:
             if excess <= 0:
@@ -162,17 +162,17 @@ class CaptureStore:
         """Folders of captures, the oldest first."""
         if not self.folder.is_dir():
             return []
-        return sorted(p for p in self.folder.iterdir() if p.is_dir() and p.name != _LABELS)
+        return sorted(p for p in self.folder.iterdir() if p.is_dir() and p.name != LABELS)
 
     def damaged(self) -> list[Path]:
         """Parts that could not be read and were set aside."""
-        folders = [*self.days(), self.folder / _LABELS]
-        return [part for folder in folders for part in _damaged(folder)]
+        folders = [*self.days(), self.folder / LABELS]
+        return [part for folder in folders for part in list_damaged(folder)]
 
     def read(self, *, newest_rows: int | None = None) -> Requests:
         """The captured rows; the newest where there are more than asked for."""
         if not self.folder.is_dir():
-            return read_requests(_join([]))
+            return read_requests(join_tables([]))
         # While parts are put together, a reader would find them twice or not at all.
         with self._held(fcntl.LOCK_SH):
             return self._read(newest_rows)
@@ -194,7 +194,7 @@ class CaptureStore:
         tables: list[pa.Table] = []
         count = 0
         for part in self._newest_parts():
-            table = self._read_part(part)
+            table = self._parts.read(part)
             if table is None:
                 continue
             tables.append(table)
@@ -209,11 +209,11 @@ class CaptureStore:
 
     def _rows_in(self, tables: Iterable[pa.Table]) -> Requests:
         """Rows of parts, without those that nobody can read any more."""
-        return read_requests(open_rows(_join(tables), self._people))
+        return read_requests(open_rows(join_tables(tables), self._people))
 
     def _newest_parts(self) -> Iterator[Path]:
         for day in reversed(self.days()):
-            yield from reversed(_parts(day))
+            yield from reversed(list_parts(day))
 
     # Labels
 
@@ -233,7 +233,7 @@ class CaptureStore:
 
         if not labels:
             return
-        folder = self.folder / _LABELS
+        folder = self.folder / LABELS
         with translate_errors(self.folder), self._held(fcntl.LOCK_EX):
             keys = list(labels)
             owners = [(people or {}).get(key) for key in keys]
@@ -243,16 +243,16 @@ class CaptureStore:
                 for key, owner in zip(keys, owners, strict=True)
             ]
             columns = {"key": keys, "label": values, "subject": pa.array(owners, pa.string())}
-            parts = [p for p in _parts(folder) if p.stat().st_size < _LARGE_PART_BYTES]
+            parts = [p for p in list_parts(folder) if p.stat().st_size < _LARGE_PART_BYTES]
             if len(parts) >= _PARTS:
-                self._put_together(folder, parts)
-            self._write(folder, pa.table(columns))
+                self._parts.put_together(folder, parts)
+            self._parts.write(folder, pa.table(columns))
 
     def labels(self) -> dict[str, str]:
         """Every label that can be read, `ID:ROW` → label; of two for one key the later."""
         found: dict[str, str] = {}
-        for part in _parts(self.folder / _LABELS):
-            table = self._read_part(part)
+        for part in list_parts(self.folder / LABELS):
+            table = self._parts.read(part)
             if table is None:
                 continue
             keys, values = table.column("key").to_pylist(), table.column("label").to_pylist()
@@ -268,14 +268,14 @@ class CaptureStore:
 
     def labels_token(self) -> object:
         """Compares equal for as long as no labels came or went. Cheap."""
-        return [(part.name, part.stat().st_size) for part in _parts(self.folder / _LABELS)]
+        return [(part.name, part.stat().st_size) for part in list_parts(self.folder / LABELS)]
 
     def count_labels(self) -> int:
         """How many rows have a label, without joining them; a label that was added twice counts once."""
         import pyarrow as pa
         import pyarrow.compute
 
-        tables = [self._read_part(part, ["key"]) for part in _parts(self.folder / _LABELS)]
+        tables = [self._parts.read(part, ["key"]) for part in list_parts(self.folder / LABELS)]
         found = [table for table in tables if table is not None]
         if not found:
             return 0
@@ -290,7 +290,7 @@ class CaptureStore:
             tables = [
                 _of_requests(table, wanted)
                 for part in self._newest_parts()
-                if (table := self._read_part(part)) is not None
+                if (table := self._parts.read(part)) is not None
             ]
         requests = self._rows_in(reversed(tables))
         return wanted & {*requests.keys, *requests.client_keys}
@@ -306,7 +306,7 @@ class CaptureStore:
         if self.folder.is_dir():
             with self._held(fcntl.LOCK_SH):
                 for part in self._newest_parts():
-                    table = self._read_part(part)
+                    table = self._parts.read(part)
                     if table is None:
                         continue
                     # What has no label is not made into rows.
@@ -343,7 +343,7 @@ class CaptureStore:
         found: dict[str, str] = {}
         with self._held(fcntl.LOCK_SH):
             for part in self._newest_parts():
-                table = self._read_part(part)
+                table = self._parts.read(part)
                 if table is not None and "subject" in table.column_names:
                     found.update(_owners_of(table))
         return found
@@ -352,14 +352,14 @@ class CaptureStore:
         """The captured rows of a person, opened, the oldest first."""
         wanted = list(pseudonyms)
         if not self.folder.is_dir():
-            return _join([])
+            return join_tables([])
         tables = []
         with self._held(fcntl.LOCK_SH):
             for part in self._newest_parts():
-                table = self._read_part(part)
+                table = self._parts.read(part)
                 if table is not None and "subject" in table.column_names:
                     tables.append(table.filter(_is_in(table, wanted)))
-        return open_rows(_join(reversed(tables)), self._people)
+        return open_rows(join_tables(reversed(tables)), self._people)
 
     def erase(self, pseudonyms: Iterable[str]) -> int:
         """Takes a person's rows and labels out of the parts; gives how many rows of the tap there were.
@@ -374,124 +374,21 @@ class CaptureStore:
         count = 0
         with translate_errors(self.folder), self._held(fcntl.LOCK_EX):
             for part in self.parts():
-                table = self._read_part(part)
+                table = self._parts.read(part)
                 if table is None or "subject" not in table.column_names:
                     continue
                 theirs = _is_in(table, wanted)
                 number = int(pc.sum(theirs).as_py() or 0)
                 if not number:
                     continue
-                count += number if part.parent.name != _LABELS else 0
+                count += number if part.parent.name != LABELS else 0
                 if number == table.num_rows:
                     part.unlink()
                 else:
-                    self._replace(part, table.filter(pc.invert(theirs)))
+                    self._parts.replace(part, table.filter(pc.invert(theirs)))
         return count
 
     # Files
-
-    def _context(self, folder: Path) -> str:
-        """What a part is, so that none can stand in for another model's, or a label for a capture."""
-        return f"{'labels' if folder.name == _LABELS else 'captures'} of {self._model}"
-
-    def _open(self, part: Path) -> pa.BufferReader:
-        """The part in memory, in clear."""
-        import pyarrow as pa
-
-        from dukou.trust.envelope import is_sealed, open_bytes
-
-        # In one go: a part may be sealed, where it lies, between two looks at it.
-        content = part.read_bytes()
-        if is_sealed(content):
-            keyring = load_keyring(self._home)
-            content = open_bytes(content, keyring, self._context(part.parent), f"`{part}`")
-        return pa.BufferReader(content)
-
-    def _read_part(self, part: Path, columns: list[str] | None = None) -> pa.Table | None:
-        """A part's table. One that cannot be read is set aside, so that the others can; None for it, and
-        for one that went meanwhile.
-
-        Raises:
-            DukouError: `trust.*`, for a sealed part that its key does not open: that is no mere damage.
-            ResourceError: `store.not-writable`, where the disk does not let it be read.
-        """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            # On this thread alone: parts are small, and a pool that is still ending when the interpreter
-            # does has taken the process with it (`terminate called without an active exception`).
-            file = pq.ParquetFile(self._open(part), pre_buffer=False)
-            table = file.read(columns=columns, use_threads=False)
-            if not {"request_id", "key"}.isdisjoint(table.column_names):
-                return table
-        except FileNotFoundError:
-            return None
-        except (pa.ArrowException, OSError) as error:
-            # The system's errors have a number, those of a file's form have none.
-            if isinstance(error, OSError) and error.errno is not None:
-                raise ResourceError(
-                    "store.not-writable", f"`{part}` cannot be read: {error.strerror}"
-                ) from error
-        with contextlib.suppress(FileNotFoundError):
-            part.rename(part.with_suffix(_DAMAGED))
-        return None
-
-    def _put_together(self, folder: Path, parts: Iterable[Path]) -> None:
-        """Makes one part of these; where that is cut off, rows stand there twice and none is lost."""
-        whole = [part for part in parts if part.exists()]
-        tables = [table for part in whole if (table := self._read_part(part)) is not None]
-        if tables:
-            self._write(folder, _join(tables))
-        for part in whole:
-            part.unlink(missing_ok=True)
-
-    def _write(self, folder: Path, table: pa.Table) -> None:
-        make_private_folder(folder)
-        content = self._sealed(folder, table)
-        names = [int(p.stem) for p in _parts(folder) + _damaged(folder) if p.stem.isdigit()]
-        # Several may write labels at once: the name is taken by whoever links it first.
-        number = max(names, default=0) + 1
-        incoming = folder / f".{os.getpid()}-{number}.new"
-        descriptor = os.open(incoming, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as sink:
-                sink.write(content)
-            while True:
-                try:
-                    (folder / f"{number:08d}.parquet").hardlink_to(incoming)
-                    return
-                except FileExistsError:
-                    number += 1
-        finally:
-            incoming.unlink(missing_ok=True)
-
-    def _replace(self, part: Path, table: pa.Table) -> None:
-        """Another content in the place of a part's, whole or not at all."""
-        incoming = part.with_name(f".{os.getpid()}-{part.stem}.new")
-        content = self._sealed(part.parent, table)
-        descriptor = os.open(incoming, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as sink:
-                sink.write(content)
-            incoming.replace(part)
-        finally:
-            incoming.unlink(missing_ok=True)
-
-    def _sealed(self, folder: Path, table: pa.Table) -> memoryview | bytes:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        content = memoryview(sink.getvalue())
-        # Asked for every time: whoever rotates the key expects the old one to be used no more.
-        keyring = load_keyring(self._home)
-        if keyring is None:
-            return content
-        from dukou.trust.envelope import seal_bytes
-
-        return seal_bytes(content, keyring, self._context(folder))
 
 
 def _of_requests(table: pa.Table, keys: set[str]) -> pa.Table:
@@ -515,14 +412,6 @@ def _each_once(requests: Requests) -> Requests:
     return requests.take(np.array(sorted(last.values()), dtype=np.int64))
 
 
-def _parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.parquet")) if folder.is_dir() else []
-
-
-def _damaged(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"*{_DAMAGED}")) if folder.is_dir() else []
-
-
 def _owners_of(table: pa.Table) -> dict[str, str]:
     found = {}
     names = ("request_id", "client_id", "subject", "rows", "shape")
@@ -542,14 +431,3 @@ def _is_in(table: pa.Table, wanted: list[str]) -> pa.ChunkedArray:
     import pyarrow.compute as pc
 
     return pc.fill_null(pc.is_in(table.column("subject"), pa.array(wanted, pa.string())), False)
-
-
-def _join(tables: Iterable[pa.Table]) -> pa.Table:
-    import pyarrow as pa
-
-    found = list(tables)
-    if not found:
-        names = ("request_id", "subject")
-        return pa.table({name: pa.array([], pa.string()) for name in names})
-    # Parts of an older release lack the columns that came later.
-    return pa.concat_tables(found, promote_options="default")
