@@ -34,14 +34,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     into = (arguments.into or dukou_home_path()).expanduser().absolute()
     backups = open_backups(dukou_home_path(), arguments.folder)
-    aside = restore_backup(backups, arguments.snapshot, into, replace=arguments.replace, say=_say)
-    name = arguments.snapshot or backups.ids()[-1]
+    # Chosen once: another may be taken while this one is put back.
+    snapshot = backups.find(arguments.snapshot)
+    aside = restore_backup(backups, snapshot, into, replace=arguments.replace, say=_say)
     if arguments.json:
-        document = {"snapshot": name, "home": str(into), "aside": aside and str(aside)}
+        document = {"snapshot": snapshot.id, "home": str(into), "aside": aside and str(aside)}
         print(json.dumps(document, indent=1))
     else:
-        print(f"snapshot {name} is `{into}` now; `dukou models` shows what it holds")
-        for text in backups.read(name).left_out:
+        print(f"snapshot {snapshot.id} is `{into}` now; `dukou models` shows what it holds")
+        for text in snapshot.left_out:
             print(f"  was not kept: {text}")
     return 0
 

@@ -19,6 +19,7 @@ from dukou.base.errors import DukouError, InputError, StateError
 from dukou.base.settings import make_private_folder, resolve_setting
 from dukou.lifecycle.project import Project
 from dukou.registry.backup.folder import Backups, Taken, Verified
+from dukou.registry.backup.snapshot import Snapshot
 from dukou.serve.backup_age import FILE_NAME, read_backup_facts
 from dukou.trust.envelope import OpeningReader, SealingWriter, is_sealed, key_id_of
 from dukou.trust.keyring import Keyring, load_every_key, load_keyring
@@ -139,7 +140,7 @@ def verify_backup(
     """
     from dukou.registry.registry import Registry
 
-    chosen = backups.newest() if snapshot is None else backups.read(snapshot)
+    chosen = backups.find(snapshot)
     began, start = _now(), time.monotonic()
     failure: DukouError | None = None
     found: dict[str, Any] = {"snapshot": chosen.id}
@@ -173,13 +174,13 @@ def verify_backup(
 
 
 def restore_backup(
-    backups: Backups, snapshot: str | None, into: Path, *, replace: bool, say: Say
+    backups: Backups, snapshot: Snapshot, into: Path, *, replace: bool, say: Say
 ) -> Path | None:
     """Puts a snapshot back as a home folder.
 
     Args:
         backups: where it is.
-        snapshot: its id; the newest where None.
+        snapshot: which.
         into: the home folder to be.
         replace: moves what is there aside first; without it, what is there is not touched.
         say: shows a line of progress.
@@ -195,10 +196,9 @@ def restore_backup(
     from dukou.serve.folder import running_servers
 
     into = into.absolute()
-    chosen = backups.newest() if snapshot is None else backups.read(snapshot)
     if is_empty(into):
-        backups.restore(chosen, into)
-        _remember(into, folder=str(backups.folder), taken=chosen.created)
+        backups.restore(snapshot, into)
+        _remember(into, folder=str(backups.folder), taken=snapshot.created)
         return None
     if not replace:
         raise StateError("backup.not-empty", f"`{into}` is there and is not empty")
@@ -209,8 +209,8 @@ def restore_backup(
             )
     # The new one is whole before the old one moves.
     fresh = into.with_name(f".{into.name}.restored-{os.getpid()}")
-    backups.restore(chosen, fresh)
-    _remember(fresh, folder=str(backups.folder), taken=chosen.created)
+    backups.restore(snapshot, fresh)
+    _remember(fresh, folder=str(backups.folder), taken=snapshot.created)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     aside = into.with_name(f"{into.name}.before-{stamp}")
     into.rename(aside)

@@ -18,7 +18,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -147,8 +147,10 @@ class Backups:
             file.seek(0)
             return Snapshot.from_json(self._open(file, where).readall(), where)
 
-    def newest(self) -> Snapshot:
-        """The newest one. Raises InputError `backup.unknown` where there is none."""
+    def find(self, snapshot: str | None) -> Snapshot:
+        """The one of this id; the newest where None. Raises as `read`."""
+        if snapshot is not None:
+            return self.read(snapshot)
         ids = self.ids()
         if not ids:
             raise InputError("backup.unknown", f"there is no backup in `{self.folder}`")
@@ -180,9 +182,11 @@ class Backups:
         with self._alone(), contextlib.ExitStack() as held:
             # Nobody takes blobs away while they are copied.
             held.enter_context(Store(home / "store").holding())
-            for text in self._sweep():
-                say(text)
-            known = self._known_blobs()
+            snapshots, problem = self._read_all()
+            if problem is not None:
+                say(f"what is not needed any more stays: {problem.message}")
+            self._sweep(snapshots, problem)
+            known = self._known_blobs(snapshots)
             moment = self._clock().astimezone(UTC)
             registry = self._incoming / f"registry-{secrets.token_hex(8)}.db"
             try:
@@ -203,7 +207,7 @@ class Backups:
             finally:
                 for path in self._incoming.glob(f"{registry.name}*"):
                     remove_quietly(path)
-            name = f"{moment.strftime('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(4)}"
+            name = f"{moment.strftime('%Y%m%dT%H%M%S%fZ')}-{secrets.token_hex(4)}"
             sealed = "" if self._sealer is None else self._sealer.key_id
             snapshot = Snapshot(
                 name,
@@ -235,7 +239,7 @@ class Backups:
                 remove_quietly(self._snapshots / f"{name}.json")
                 remove_quietly(self._verified / f"{name}.json")
             if gone:
-                self._sweep()
+                self._sweep(*self._read_all())
             return gone
 
     # Putting back
@@ -345,15 +349,22 @@ class Backups:
             )
         target.chmod(file.mode)
 
-    def _known_blobs(self) -> dict[tuple[str, int], KeptFile]:
+    def _read_all(self) -> tuple[list[Snapshot], DukouError | None]:
+        """Those that can be read, and why the first of the others cannot: damaged, or of another key."""
+        found: list[Snapshot] = []
+        problem: DukouError | None = None
+        for name in self.ids():
+            try:
+                found.append(self.read(name))
+            except DukouError as error:
+                problem = problem or error
+        return found, problem
+
+    def _known_blobs(self, snapshots: Iterable[Snapshot]) -> dict[tuple[str, int], KeptFile]:
         """What earlier snapshots kept and this one need not: (sha256, size) → it."""
         known: dict[tuple[str, int], KeptFile] = {}
         present = {path.name for path in self._blobs.iterdir()}
-        for name in self.ids():
-            try:
-                snapshot = self.read(name)
-            except DukouError:
-                continue  # Damaged, or of another key: this one stands alone.
+        for snapshot in snapshots:
             if bool(snapshot.sealed) == (self._sealer is not None):
                 known |= {(f.sha256, f.size): f for f in snapshot.files if f.blob in present}
         return {what: file for what, file in known.items() if self._is_current(file.blob)}
@@ -365,20 +376,16 @@ class Backups:
         with (self._blobs / blob).open("rb") as file:
             return self._sealer.is_current(file.read(16))
 
-    def _sweep(self) -> list[str]:
+    def _sweep(self, snapshots: Iterable[Snapshot], problem: DukouError | None) -> None:
         """Takes away what no snapshot names. Where one cannot be read nobody knows, and all stays."""
         for path in self._incoming.iterdir():
             remove_quietly(path)
-        needed: set[str] = set()
-        for name in self.ids():
-            try:
-                needed |= {file.blob for file in self.read(name).files}
-            except DukouError as error:
-                return [f"what is not needed any more stays: {error.message}"]
+        if problem is not None:
+            return
+        needed = {file.blob for snapshot in snapshots for file in snapshot.files}
         for path in self._blobs.iterdir():
             if path.name not in needed:
                 remove_quietly(path)
-        return []
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -412,10 +419,10 @@ class Backups:
         return self._sealer.open(source, where)
 
     def _write(self, path: Path, content: bytes) -> None:
-        parts = _Parts()
-        with self._seal(parts) as writer:
+        kept = io.BytesIO()
+        with self._seal(kept) as writer:
             writer.write(content)
-        write_whole(path, [bytes(parts.content)], self._incoming, mode=0o400)
+        write_whole(path, [kept.getvalue()], self._incoming, mode=0o400)
 
     def _read_proof(self, path: Path) -> Verified | None:
         try:
@@ -438,18 +445,6 @@ class _Hashing:
         self.digest.update(content)
         self.size += len(content)
         return self._file.write(content)
-
-
-class _Parts:
-    """Bytes in memory."""
-
-    def __init__(self) -> None:
-        self.content = bytearray()
-
-    def write(self, content: Any) -> int:
-        """Takes all of it."""
-        self.content += content
-        return len(content)
 
 
 def _copy(source: IO[bytes] | io.RawIOBase, sink: Any) -> tuple[str, int]:

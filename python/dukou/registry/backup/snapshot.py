@@ -11,7 +11,7 @@ from typing import Any
 
 from dukou.base.errors import TrustError
 
-_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}\Z")
+_ID = re.compile(r"\d{8}T\d{6}(\d{6})?Z-[0-9a-f]{8}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -40,7 +40,8 @@ class Snapshot:
     """An installation at one moment.
 
     Attributes:
-        id: `20261125T181500Z-1a2b3c4d`: when, in UTC, and a few letters of chance. Sorts by time.
+        id: `20261125T181500042137Z-1a2b3c4d`: when, in UTC to the microsecond, and a few letters of
+            chance. Sorts by time, also of two in one second.
         created: ISO 8601 in UTC.
         dukou: the version that took it.
         sealed: the id of the key that its bytes are sealed with; empty where they are in the clear.

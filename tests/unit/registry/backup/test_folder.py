@@ -212,3 +212,11 @@ def test_snapshots_read_back_equal(place: Place, tmp_path: Path) -> None:
     assert Snapshot.from_json(taken.to_json(), "here") == taken
     with pytest.raises(DukouError):
         Snapshot.from_json(taken.to_json().replace(b'"format": 1', b'"format": 9'), "here")
+
+
+def test_of_two_in_one_second_the_later_one_is_the_newest(place: Place, tmp_path: Path) -> None:
+    moments = iter(datetime(2026, 11, 25, 18, 0, 0, number, UTC) for number in range(12))
+    backups = Backups(tmp_path / "backups", clock=lambda: next(moments))
+    taken = [backups.take(place.home).snapshot.id for _ in range(12)]
+    assert backups.ids() == taken
+    assert backups.find(None).id == taken[-1]

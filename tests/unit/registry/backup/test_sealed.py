@@ -51,7 +51,7 @@ def test_nothing_stands_in_the_clear_and_all_comes_back(place: Place, tmp_path: 
     assert take_backup(place.home, open_backups(place.home, folder)).new_bytes < taken.size
     restored = tmp_path / "restored"
     restore_backup(
-        open_backups(place.home, folder), taken.id, restored, replace=False, say=lambda _text: None
+        open_backups(place.home, folder), taken, restored, replace=False, say=lambda _text: None
     )
     assert prove_home(restored, tmp_path / "scratch")["versions"] == {"chain:1": 1}
 
