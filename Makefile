@@ -50,7 +50,7 @@ test-rust: .stamps/engine
 
 test-python: .stamps/engine
 	@scripts/preflight.sh
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 bench: .stamps/engine ## side by side with the peers; CASE=small-json for one, QUICK=1 for a short look
 	@cargo build --release --locked --quiet -p bench-reference
