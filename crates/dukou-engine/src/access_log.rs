@@ -6,18 +6,12 @@
 //! dropped and counted, and no request waits.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{
-            AtomicBool, AtomicU64,
-            Ordering::{AcqRel, Acquire, Relaxed, Release},
-        },
+    io,
+    sync::atomic::{
+        AtomicBool, AtomicU64,
+        Ordering::{AcqRel, Acquire, Relaxed, Release},
     },
-    thread::{JoinHandle, Thread},
+    thread::Thread,
     time::{Duration, SystemTime},
 };
 
@@ -27,6 +21,7 @@ use crate::{
     access_line::push_line,
     counters::thread_number,
     events::{self, Level},
+    log_file::{Gather, LogFile, Target},
     record::Outcome,
 };
 
@@ -39,10 +34,7 @@ const GATHER: Duration = Duration::from_millis(20);
 
 /// Where lines go: a file, stdout, or nowhere. Changed while the engine serves, with the table.
 #[derive(Debug, Default)]
-pub struct AccessLog {
-    shared: Arc<Shared>,
-    writer: Mutex<Option<(String, JoinHandle<()>)>>,
-}
+pub struct AccessLog(LogFile<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -76,54 +68,27 @@ impl AccessLog {
     /// # Errors
     /// The file cannot be opened; lines go where they went.
     pub fn open(&self, target: Option<&str>) -> io::Result<()> {
-        let mut writer = self.writer.lock();
-        if writer.as_ref().map(|(target, _)| target.as_str()) == target {
-            return Ok(());
-        }
-        let opened = target.map(Target::open).transpose()?;
-        if let Some((_, thread)) = writer.take() {
-            self.end(thread);
-        }
-        if let (Some(name), Some(mut sink)) = (target, opened) {
-            self.shared.ended.store(false, Release);
-            let shared = Arc::clone(&self.shared);
-            let thread = std::thread::Builder::new()
-                .name("access-log".into())
-                .spawn(move || shared.write_until_ended(&mut sink))?;
-            *self.shared.sleeper.lock() = Some(thread.thread().clone());
-            self.shared.open.store(true, Release);
-            *writer = Some((name.to_owned(), thread));
-        }
-        Ok(())
+        self.0.open(target, "access-log")
     }
 
     /// Writes what is buffered and stops. Called when the engine has drained.
     pub fn close(&self) {
-        if let Some((_, thread)) = self.writer.lock().take() {
-            self.end(thread);
-        }
-    }
-
-    fn end(&self, thread: JoinHandle<()>) {
-        self.shared.open.store(false, Release);
-        self.shared.ended.store(true, Release);
-        thread.thread().unpark();
-        let _ = thread.join();
+        self.0.close();
     }
 
     /// Lines that were dropped because the writer did not keep up.
     pub fn dropped(&self) -> u64 {
-        self.shared.dropped.load(Relaxed)
+        self.0.lines.dropped.load(Relaxed)
     }
 
     /// Whether lines go anywhere.
     pub fn is_open(&self) -> bool {
-        self.shared.open.load(Acquire)
+        self.0.lines.open.load(Acquire)
     }
 
     /// Writes one request down, which took this long and ended at this moment.
     pub fn write(&self, outcome: &Outcome<'_>, request: Duration, now: SystemTime) {
-        let shared = &*self.shared;
+        let shared = &*self.0.lines;
         if !self.is_open() {
             return;
         }
@@ -144,13 +109,22 @@ impl AccessLog {
     }
 }
 
-impl Drop for AccessLog {
-    fn drop(&mut self) {
-        self.close();
+impl Gather for Shared {
+    fn begin(&self) {
+        self.ended.store(false, Release);
     }
-}
 
-impl Shared {
+    fn welcome(&self, writer: &Thread) {
+        *self.sleeper.lock() = Some(writer.clone());
+        self.open.store(true, Release);
+    }
+
+    fn end(&self, writer: &Thread) {
+        self.open.store(false, Release);
+        self.ended.store(true, Release);
+        writer.unpark();
+    }
+
     fn write_until_ended(&self, target: &mut Target) {
         let mut lines = Vec::new();
         let mut failing = false;
@@ -189,7 +163,9 @@ impl Shared {
             }
         }
     }
+}
 
+impl Shared {
     /// Waits for the next line.
     fn sleep(&self) {
         self.asleep.store(true, Release);
@@ -203,56 +179,6 @@ impl Shared {
 
 fn count_lines(lines: &[u8]) -> u64 {
     lines.iter().filter(|&&byte| byte == b'\n').count() as u64
-}
-
-/// What lines are written to.
-#[derive(Debug)]
-pub(crate) enum Target {
-    Stdout,
-    File { file: File, path: PathBuf },
-}
-
-impl Target {
-    pub(crate) fn open(name: &str) -> io::Result<Self> {
-        if name == "-" {
-            return Ok(Self::Stdout);
-        }
-        let path = PathBuf::from(name);
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        Ok(Self::File { file: append_to(&path)?, path })
-    }
-
-    pub(crate) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Stdout => {
-                let mut out = io::stdout().lock();
-                out.write_all(lines)?;
-                out.flush()
-            }
-            Self::File { file, path } => {
-                if was_rotated(file, path) {
-                    *file = append_to(path)?;
-                }
-                file.write_all(lines)
-            }
-        }
-    }
-}
-
-fn append_to(path: &Path) -> io::Result<File> {
-    // Who asked for what is for this user and its group alone.
-    OpenOptions::new().create(true).append(true).mode(0o640).open(path)
-}
-
-/// Whether the path no longer leads to the open file: it was renamed or removed, as log rotation does.
-fn was_rotated(file: &File, path: &Path) -> bool {
-    let identity = |data: fs::Metadata| (data.dev(), data.ino());
-    match (file.metadata().map(identity), fs::metadata(path).map(identity)) {
-        (Ok(open), Ok(there)) => open != there,
-        _ => true,
-    }
 }
 
 #[cfg(test)]

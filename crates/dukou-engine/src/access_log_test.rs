@@ -1,4 +1,4 @@
-use std::{fs, time::Instant};
+use std::{fs, path::Path, time::Instant};
 
 use dukou_types::{ErrorCode, Principal, RequestId};
 use serde_json::Value;
@@ -158,12 +158,12 @@ fn lines_of_many_threads_are_whole_and_all_there() {
 fn a_writer_that_does_not_keep_up_costs_lines_and_says_so() {
     // No writer at all is the slowest one.
     let log = AccessLog::default();
-    log.shared.open.store(true, Release);
+    log.0.lines.open.store(true, Release);
     let count = 10_000;
     for _ in 0..count {
         log.write(&outcome(Some("x"), &Principal::Loopback), Duration::ZERO, SystemTime::now());
     }
-    let kept: u64 = log.shared.buffers.iter().map(|buffer| count_lines(&buffer.lock())).sum();
+    let kept: u64 = log.0.lines.buffers.iter().map(|buffer| count_lines(&buffer.lock())).sum();
     assert!(log.dropped() > 0);
     assert_eq!(kept + log.dropped(), count);
 }

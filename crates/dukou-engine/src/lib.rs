@@ -43,6 +43,7 @@ pub mod events;
 pub mod golden;
 pub mod load;
 pub mod local_api;
+mod log_file;
 pub mod metrics;
 pub mod origin;
 pub mod plan;

@@ -8,11 +8,8 @@ use std::{
     collections::HashMap,
     io,
     net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
-    thread::JoinHandle,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    thread::Thread,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -22,8 +19,8 @@ use serde::Serialize;
 
 use crate::{
     access_line::push_time,
-    access_log::Target,
     events::{self, Level},
+    log_file::{Gather, LogFile, Target},
     private::is_harmless,
 };
 
@@ -91,8 +88,7 @@ pub struct SecurityEvent<'a> {
 #[derive(Debug)]
 pub struct SecurityLog {
     counts: [AtomicU64; ErrorCode::ALL.len()],
-    shared: Arc<Shared>,
-    writer: Mutex<Option<(String, JoinHandle<()>)>>,
+    file: LogFile<Shared>,
 }
 
 #[derive(Debug, Default)]
@@ -147,8 +143,7 @@ impl Default for SecurityLog {
     fn default() -> Self {
         Self {
             counts: [const { AtomicU64::new(0) }; ErrorCode::ALL.len()],
-            shared: Arc::default(),
-            writer: Mutex::default(),
+            file: LogFile::default(),
         }
     }
 }
@@ -157,8 +152,8 @@ impl SecurityLog {
     /// Counts a refusal, and writes it down.
     pub fn note(&self, event: &SecurityEvent<'_>) {
         self.counts[event.code as usize].fetch_add(1, Relaxed);
-        if self.shared.open.load(Relaxed) {
-            self.shared.note(event, SystemTime::now());
+        if self.file.lines.open.load(Relaxed) {
+            self.file.lines.note(event, SystemTime::now());
         }
     }
 
@@ -173,58 +168,28 @@ impl SecurityLog {
     /// # Errors
     /// The file cannot be opened; events go where they went.
     pub fn open(&self, target: Option<&str>) -> io::Result<()> {
-        let mut writer = self.writer.lock();
-        if writer.as_ref().map(|(target, _)| target.as_str()) == target {
-            return Ok(());
-        }
-        let opened = target.map(Target::open).transpose()?;
-        if let Some((_, thread)) = writer.take() {
-            self.end(thread);
-        }
-        if let (Some(name), Some(mut sink)) = (target, opened) {
-            self.shared.inside.lock().ended = false;
-            let shared = Arc::clone(&self.shared);
-            let thread = std::thread::Builder::new()
-                .name("security-log".into())
-                .spawn(move || shared.write_until_ended(&mut sink))?;
-            self.shared.open.store(true, Relaxed);
-            *writer = Some((name.to_owned(), thread));
-        }
-        Ok(())
+        self.file.open(target, "security-log")
     }
 
     /// Writes what waits and stops. Called when the engine has drained.
     pub fn close(&self) {
-        if let Some((_, thread)) = self.writer.lock().take() {
-            self.end(thread);
-        }
-    }
-
-    fn end(&self, thread: JoinHandle<()>) {
-        self.shared.open.store(false, Relaxed);
-        self.shared.inside.lock().ended = true;
-        self.shared.something.notify_one();
-        // A writer that panicked has said so.
-        let _ended = thread.join();
+        self.file.close();
     }
 }
 
-impl Drop for SecurityLog {
-    fn drop(&mut self) {
-        self.close();
+impl Gather for Shared {
+    fn begin(&self) {
+        self.inside.lock().ended = false;
     }
-}
 
-impl Shared {
-    fn note(&self, event: &SecurityEvent<'_>, now: SystemTime) {
-        let mut inside = self.inside.lock();
-        let first = inside.since.is_none();
-        inside.since.get_or_insert_with(Instant::now);
-        inside.note(event, now);
-        drop(inside);
-        if first {
-            self.something.notify_one();
-        }
+    fn welcome(&self, _writer: &Thread) {
+        self.open.store(true, Relaxed);
+    }
+
+    fn end(&self, _writer: &Thread) {
+        self.open.store(false, Relaxed);
+        self.inside.lock().ended = true;
+        self.something.notify_one();
     }
 
     fn write_until_ended(&self, target: &mut Target) {
@@ -244,6 +209,19 @@ impl Shared {
             if ended {
                 return;
             }
+        }
+    }
+}
+
+impl Shared {
+    fn note(&self, event: &SecurityEvent<'_>, now: SystemTime) {
+        let mut inside = self.inside.lock();
+        let first = inside.since.is_none();
+        inside.since.get_or_insert_with(Instant::now);
+        inside.note(event, now);
+        drop(inside);
+        if first {
+            self.something.notify_one();
         }
     }
 
