@@ -8,7 +8,9 @@ import signal
 from pathlib import Path
 
 from tests.registry_house import move_alias, publish
-from tests.serving import House, Load, is_gone, wait_until
+from tests.serving import House, Load, RunningServer, is_gone, wait_until
+
+from dukou.registry.registry import Registry
 
 
 def test_a_moved_alias_is_followed_without_losing_a_request(house: House, tmp_path: Path) -> None:
@@ -56,6 +58,40 @@ def test_a_killed_control_is_not_noticed_and_comes_back(house: House, tmp_path: 
     outcomes = dict(load.outcomes)
     assert outcomes.pop("ok") > 200
     assert outcomes == {}
+
+
+def test_servers_of_one_registry_say_the_same_revision_of_the_same(
+    house: House, tmp_path: Path
+) -> None:
+    for seed in (1, 2):
+        publish(house, tmp_path, seed=seed)
+    move_alias(house, 1)
+
+    def said(server: RunningServer) -> tuple[int, str]:
+        headers = server.ask("chain")[2]
+        return int(headers["dukou-revision"].removeprefix("r")), headers["dukou-version"]
+
+    seen: dict[int, str] = {}
+    with house.serving("chain") as one:
+        first, version = said(one)
+        with house.serving("chain") as other:
+            assert said(other) == (first, version) == (first, "1")
+            for number in (2, 1):
+                move_alias(house, number)
+                for server in (one, other):
+                    wait_until(
+                        lambda s=server, n=number: said(s)[1] == str(n),  # type: ignore[misc]
+                        f"version {number}",
+                    )
+                assert said(one) == said(other)
+                assert said(one)[0] > max(seen, default=first)
+                seen[said(one)[0]] = str(number)
+        last = said(one)
+        # Nothing that happened elsewhere, and no restart, is another revision.
+        with Registry.open(house.home) as registry:
+            registry.add_event("something", "else", {})
+        with house.serving("chain") as again:
+            assert said(again) == last == said(one)
 
 
 def test_a_version_that_is_damaged_keeps_the_old_one_and_is_told(
@@ -115,8 +151,6 @@ def test_what_the_registry_does_not_have(house: House, tmp_path: Path) -> None:
 
 
 def test_a_deployment_in_the_registry_is_served_and_followed(house: House, tmp_path: Path) -> None:
-    from dukou.registry.registry import Registry
-
     for seed in (1, 2):
         publish(house, tmp_path, seed=seed)
     arms = [{"arm": "main", "version": 1}, {"arm": "canary", "version": 2, "weight": 0}]

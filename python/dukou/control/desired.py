@@ -10,6 +10,7 @@ from dukou.base.documents import parse_document
 from dukou.base.errors import DukouError, StateError
 from dukou.base.ids import ModelName
 from dukou.control.privacy import policy_for
+from dukou.control.revisions import Numbering, content_of, subject_of
 from dukou.control.split import follows_champion, split_for_rollout
 from dukou.deploy.compile import Surroundings, compile_deployment, deployment_of_reference
 from dukou.deploy.document import Deployment
@@ -22,6 +23,9 @@ from dukou.package.unpack import read_config, read_document
 from dukou.registry.registry import Registry
 from dukou.serve.bare import bare_model
 from dukou.trust.keys import load_trust_store
+
+# How often a table is made anew where the registry changes meanwhile.
+_TRIES = 8
 
 
 class DesiredState:
@@ -37,6 +41,7 @@ class DesiredState:
         self._document = document
         self._registry = registry
         self._door = Door.from_json(document["door"])
+        self._numbering = Numbering(registry, subject_of(document))
         self.store = Store(self._home / "store")
         # digest → class names: a version never changes.
         self._labels: dict[str, tuple[str, ...]] = {}
@@ -54,12 +59,32 @@ class DesiredState:
             trusted = 0
         return self._registry.change_token(), trusted, self._door.token(self._home)
 
-    def compile(self, sequence: int) -> ServingTable:
-        """The table that should be served.
+    def compile(self, above: int) -> ServingTable:
+        """The table that should be served, under the number that every server of it says.
+
+        Args:
+            above: the sequence that is being served; 0 for none. No smaller one comes.
 
         Raises:
-            DukouError: `registry.unknown-*`, `deploy.invalid`, `package.*`, `config.invalid`.
+            DukouError: `registry.unknown-*`, `registry.conflict`, `deploy.invalid`, `package.*`,
+                `config.invalid`.
         """
+        for _ in range(_TRIES):
+            token = self.token()
+            table, deployments = self._compile()
+            number = self._numbering.number(
+                content_of(table, deployments),
+                token,
+                above=above,
+                is_current=lambda token=token: self.token() == token,  # type: ignore[misc]
+            )
+            if number is not None:
+                return table.model_copy(update={"sequence": number, "revision": f"r{number}"})
+        raise StateError(
+            "registry.conflict", f"the registry changed {_TRIES} times while a table was made of it"
+        )
+
+    def _compile(self) -> tuple[ServingTable, list[Deployment]]:
         trusted = load_trust_store(self._home)
         surroundings = Surroundings(
             store=self.store.path,
@@ -82,13 +107,15 @@ class DesiredState:
         allowed = [d.memory_bytes for d in deployments if d.memory_bytes is not None]
         # They share one engine: where one says nothing, the sum says nothing either.
         self.memory_bytes = sum(allowed) if len(allowed) == len(deployments) else None
-        return compile_deployment(
-            [self._with_privacy(self._with_rollouts(deployment)) for deployment in deployments],
+        deployments = [self._with_privacy(self._with_rollouts(each)) for each in deployments]
+        table = compile_deployment(
+            deployments,
             resolve=self._registry.resolve,
             labels=self._labels_of,
             surroundings=surroundings,
-            sequence=sequence,
+            sequence=1,
         )
+        return table, deployments
 
     def golden_inputs(self, digest: str) -> list[dict[str, Any]] | None:
         """The input tensors of the version's first golden sample, in the protocol's JSON.

@@ -5,10 +5,8 @@ The clock is handed in and nothing here waits, so that a test drives it by hand.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
 from dukou.base.errors import DukouError
@@ -29,8 +27,8 @@ class Desired(Protocol):
         """Equal for as long as nothing changed."""
         ...
 
-    def compile(self, sequence: int) -> ServingTable:
-        """The table that should be served, under this sequence number."""
+    def compile(self, above: int) -> ServingTable:
+        """The table that should be served; its sequence is at least `above`, which is being served."""
         ...
 
 
@@ -46,32 +44,12 @@ class EngineApi(Protocol):
         ...
 
 
-class Counter:
-    """A number that never goes back, kept in a file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def next(self, at_least: int) -> int:
-        """A number larger than every one before and than `at_least - 1`, on disk before it is used."""
-        try:
-            before = int(self._path.read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            before = 0
-        number = max(before + 1, at_least)
-        incoming = self._path.with_suffix(".new")
-        incoming.write_text(str(number), encoding="ascii")
-        incoming.replace(self._path)
-        return number
-
-
 class ControlLoop:
     """Holds one engine at the desired table.
 
     Args:
         desired: what should be.
         engine: what is.
-        counter: of sequence numbers.
         on_applied: told when another table is served (or the first is found to be), with it.
         on_trouble: told when what should be served cannot be; the old table is kept.
         clock: monotonic seconds.
@@ -81,7 +59,6 @@ class ControlLoop:
         self,
         desired: Desired,
         engine: EngineApi,
-        counter: Counter,
         *,
         on_applied: Callable[[dict[str, Any]], None],
         on_trouble: Callable[[DukouError], None],
@@ -89,7 +66,6 @@ class ControlLoop:
     ) -> None:
         self._desired = desired
         self._engine = engine
-        self._counter = counter
         self._on_applied = on_applied
         self._on_trouble = on_trouble
         self._clock = clock
@@ -123,19 +99,14 @@ class ControlLoop:
 
     def _reconcile(self) -> None:
         served = self._engine.table()
-        at_least = 1 if served is None else int(served["sequence"]) + 1
-        # Compiled under a number that is not taken yet, so that looking costs none.
-        wanted = self._desired.compile(at_least).model_dump(mode="json")
-        if served is not None and _content(served) == _content(wanted):
-            self._note_served(served)
-            return
-        wanted["sequence"] = self._counter.next(at_least)
-        wanted["revision"] = f"r{wanted['sequence']}"
-        self._engine.put_table(wanted)
+        above = 0 if served is None else int(served["sequence"])
+        wanted = self._desired.compile(above).model_dump(mode="json")
+        if served != wanted:
+            self._engine.put_table(wanted)
         self._note_served(wanted)
 
     def _note_served(self, table: dict[str, Any]) -> None:
-        if self._served is None or _content(self._served) != _content(table):
+        if self._served != table:
             self._on_applied(table)
         self._served = table
 
@@ -154,10 +125,3 @@ class ControlLoop:
         if self._said != str(error):
             self._said = str(error)
             self._on_trouble(error)
-
-
-def _content(table: dict[str, Any]) -> str:
-    """What a table says, whatever it is called."""
-    return json.dumps(
-        {k: v for k, v in table.items() if k not in ("sequence", "revision")}, sort_keys=True
-    )

@@ -17,7 +17,7 @@ from typing import Any
 from dukou.base.errors import DukouError
 from dukou.control.desired import DesiredState
 from dukou.control.gauges import GaugeTeller
-from dukou.control.loop import ControlLoop, Counter
+from dukou.control.loop import ControlLoop
 from dukou.control.rollouts import RolloutKeeper
 from dukou.control.watching import Watching
 from dukou.registry.registry import Registry
@@ -61,7 +61,6 @@ def main(words: Sequence[str]) -> int:
             loop = ControlLoop(
                 voice.desired,
                 LocalApi(folder.socket),
-                Counter(Path(_read(folder)["state_dir"]) / "sequence"),
                 on_applied=voice.say_applied,
                 on_trouble=tell_trouble,
             )

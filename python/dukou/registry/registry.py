@@ -55,6 +55,7 @@ from dukou.registry.tables import (
 if TYPE_CHECKING:
     from dukou.registry.chores import Chores
     from dukou.registry.evaluations import Evaluations
+    from dukou.registry.revisions import Revisions
     from dukou.registry.rollouts import Rollouts
     from dukou.registry.windows import Windows
 
@@ -354,6 +355,13 @@ class Registry:
         from dukou.registry.evaluations import Evaluations
 
         return Evaluations(self)
+
+    @property
+    def revisions(self) -> Revisions:
+        """What served tables are numbered by."""
+        from dukou.registry.revisions import Revisions
+
+        return Revisions(self)
 
     @property
     def rollouts(self) -> Rollouts:

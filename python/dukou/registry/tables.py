@@ -123,6 +123,16 @@ CHORES = Table(
     _text("document"),
 )
 
+# What servers that are told to serve the same call what they serve now: `content` is its digest.
+REVISIONS = Table(
+    "revisions",
+    METADATA,
+    Column("subject", Text, primary_key=True),
+    Column("number", Integer, nullable=False),
+    _text("content"),
+    _text("changed"),
+)
+
 AUDIT_EVENTS = Table(
     "audit_events",
     METADATA,
