@@ -18,6 +18,7 @@ from dukou.base.errors import DukouError
 from dukou.control.desired import DesiredState
 from dukou.control.gauges import GaugeTeller
 from dukou.control.loop import ControlLoop
+from dukou.control.peers import peers_of
 from dukou.control.rollouts import RolloutKeeper
 from dukou.control.watching import Watching
 from dukou.registry.registry import Registry
@@ -52,6 +53,7 @@ def main(words: Sequence[str]) -> int:
                 voice.desired.rollout_names,
                 holder=folder.id,
                 say=voice.say_rollout,
+                peers=lambda: peers_of(folder),
             )
 
             def tell_trouble(error: DukouError) -> None:

@@ -1,16 +1,18 @@
 """Rollouts under live traffic: the engine's exact counters in, the registry's next step out.
 
 Once a second the difference of both arms' counters is a block for `rollout.decide`. Of several servers
-that follow one registry, the holder of the rollout counts and decides; all of them follow the steps.
+that follow one registry, the holder of the rollout decides, by the sum of the exact counters of all that
+serve the same on its machine; all of them follow the steps.
 What was counted is kept with the cursor that it was counted up to, in one write: a control that is
 killed and comes back counts nothing twice.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -32,7 +34,7 @@ _LEAST_SLO_US = 10_000
 # The client left: nobody's error.
 _NO_ERROR = ("ok", "server.cancelled")
 # Servers whose counters have fed a rollout, of which the newest are remembered.
-_CURSORS = 8
+_CURSORS = 64
 
 
 class StateApi(Protocol):
@@ -52,6 +54,7 @@ class RolloutKeeper:
         names: gives the model's name in the registry → its name in this server's table.
         holder: this server's name, of no other's.
         say: told of every decision.
+        peers: gives the engines of other servers whose tables are the same, by those servers' names.
         clock: monotonic seconds.
     """
 
@@ -63,6 +66,7 @@ class RolloutKeeper:
         *,
         holder: str,
         say: Callable[[str], None],
+        peers: Callable[[], Mapping[str, StateApi]] = dict,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
@@ -71,6 +75,7 @@ class RolloutKeeper:
         self._names: Mapping[str, str] = {}
         self._holder = holder
         self._say = say
+        self._find_peers = peers
         self._clock = clock
         self._token: object = None
         self._running: list[RolloutEntry] = []
@@ -153,7 +158,8 @@ class RolloutKeeper:
             reason = f"`{entry.model}@champion` was moved by somebody else"
             self._end(entry, CANCELLED, Decision("hold", reason), memory)
             return
-        block = memory.read(state, self._names[str(entry.model)], entry)
+        states = {self._holder: state, **self._peer_states()}
+        block = memory.read(states, self._names[str(entry.model)], entry)
         elapsed = datetime.now(UTC) - datetime.fromisoformat(entry.created)
         memory.state, decision = decide(
             memory.policy, memory.state, block, elapsed_s=elapsed.total_seconds()
@@ -177,6 +183,14 @@ class RolloutKeeper:
         else:
             status = PROMOTED if decision.kind == "promote" else ROLLED_BACK
             self._end(entry, status, decision, memory)
+
+    def _peer_states(self) -> dict[str, dict[str, Any]]:
+        states = {}
+        for server, engine in self._find_peers().items():
+            # One that restarts or is gone is counted on when it answers again, from where it was read.
+            with contextlib.suppress(DukouError):
+                states[server] = engine.state()
+        return states
 
     def _end(self, entry: RolloutEntry, status: str, decision: Decision, memory: _Memory) -> None:
         details = {"reason": decision.reason, **decision.numbers}
@@ -217,17 +231,36 @@ class _Memory:
             "reason": self.reason,
         }
 
-    def read(self, state: dict[str, Any], name: str, entry: RolloutEntry) -> Block:
-        """What both arms of this server did since the last time."""
+    def read(self, states: Mapping[str, dict[str, Any]], name: str, entry: RolloutEntry) -> Block:
+        """What both arms of these servers did since the last time, added together."""
         timed = self.slo_us is not None
         if self.slo_us is None:
-            self.slo_us = _pace(state, name, entry.champion)
+            self.slo_us = _pace(states.values(), name, entry.champion)
+        total = {arm: [0] * 5 for arm in (CHAMPION_ARM, CHALLENGER_ARM, SHADOW_ARM)}
+        for server, state in states.items():
+            for arm, new in self._since(server, state, name, entry).items():
+                total[arm] = [a + b for a, b in zip(total[arm], new, strict=True)]
+        if not timed:
+            for counts in total.values():
+                counts[2] = 0  # until now nothing was known to be slow
+        champion, challenger, shadow = total.values()
+        return Block(
+            Arm(*champion[:3]),
+            Arm(*challenger[:3]),
+            shadow[3],
+            shadow[4],
+            max(_together(state, name, entry.champion) for state in states.values()),
+        )
+
+    def _since(
+        self, server: str, state: dict[str, Any], name: str, entry: RolloutEntry
+    ) -> dict[str, list[int]]:
         counted = {
             CHAMPION_ARM: _count(state, name, CHAMPION_ARM, entry.champion, self.slo_us),
             CHALLENGER_ARM: _count(state, name, CHALLENGER_ARM, entry.challenger, self.slo_us),
             SHADOW_ARM: _count(state, name, SHADOW_ARM, entry.challenger, self.slo_us),
         }
-        cursor = self._cursors.pop(self._holder, None)
+        cursor = self._cursors.pop(server, None)
         if cursor is None:
             # First seen here: what is counted already is an earlier rollout's of the same versions.
             before = counted
@@ -237,21 +270,11 @@ class _Memory:
             before = cursor["arms"]
         # The newest last; the oldest is forgotten.
         self._cursors = dict(list(self._cursors.items())[-(_CURSORS - 1) :])
-        self._cursors[self._holder] = {"epoch": state["epoch"], "arms": counted}
-        new = {}
-        for arm, now in counted.items():
-            then = before.get(arm, [0] * len(now))
-            new[arm] = [max(0, a - b) for a, b in zip(now, then, strict=True)]
-            if not timed:
-                new[arm][2] = 0  # until now nothing was known to be slow
-        champion, challenger, shadow = new.values()
-        return Block(
-            Arm(*champion[:3]),
-            Arm(*challenger[:3]),
-            shadow[3],
-            shadow[4],
-            _together(state, name, entry.champion),
-        )
+        self._cursors[server] = {"epoch": state["epoch"], "arms": counted}
+        return {
+            arm: [max(0, a - b) for a, b in zip(now, before.get(arm, [0] * len(now)), strict=True)]
+            for arm, now in counted.items()
+        }
 
 
 def _count(
@@ -279,16 +302,19 @@ def _count(
     return total
 
 
-def _pace(state: dict[str, Any], name: str, version: int) -> int | None:
+def _pace(states: Iterable[dict[str, Any]], name: str, version: int) -> int | None:
     """What is slow, by the champion's own 95th percentile, in µs; None until enough of it was seen."""
     counts: list[int] = []
-    for row in state["arms"]:
-        if (row["model"], row["version"]) == (name, str(version)) and row["arm"] != SHADOW_ARM:
-            these = row["request_us"]["counts"]
-            counts = [a + b for a, b in zip(counts, these, strict=True)] if counts else these
+    bounds: list[int] = []
+    for state in states:
+        bounds = state["bounds_us"]
+        for row in state["arms"]:
+            if (row["model"], row["version"]) == (name, str(version)) and row["arm"] != SHADOW_ARM:
+                these = row["request_us"]["counts"]
+                counts = [a + b for a, b in zip(counts, these, strict=True)] if counts else these
     if sum(counts) < _PACE_ANSWERS:
         return None
-    found = quantile(state["bounds_us"], counts, 0.95)
+    found = quantile(bounds, counts, 0.95)
     return None if found is None else max(_LEAST_SLO_US, round(2 * found))
 
 

@@ -77,13 +77,19 @@ class House:
         self.now = 0.0
         self.said: list[str] = []
 
-    def keeper(self, holder: str = "a", engine: Engine | None = None) -> RolloutKeeper:
+    def keeper(
+        self,
+        holder: str = "a",
+        engine: Engine | None = None,
+        peers: dict[str, Engine] | None = None,
+    ) -> RolloutKeeper:
         return RolloutKeeper(
             self.registry,
             engine or self.engine,
             lambda: {"m": "m"},
             holder=holder,
             say=self.said.append,
+            peers=lambda: peers or {},
             clock=lambda: self.now,
         )
 
@@ -168,6 +174,45 @@ def test_what_an_earlier_rollout_counted_is_not_counted_again(house: House) -> N
         house.step(keeper)
     assert house.totals(entry.id) == (0, 0)
     assert house.registry.rollouts.get(entry.id).evidence["reason"] == "no traffic yet"
+
+
+def test_the_counters_of_all_replicas_are_one_sum(house: House) -> None:
+    entry = start_rollout(house.registry, "m:2", {**RULES, "min_seconds": 1000})
+    one, other = Engine(), Engine()
+    replicas = {"one": one, "other": other}
+    first = house.keeper("one", one, {"other": other})
+    second = house.keeper("other", other, {"one": one})
+    for _ in range(4):
+        house.step(first)
+        second.step()  # it does not hold the rollout, and counts nothing
+        for engine in replicas.values():
+            engine.serve("champion", 1, ok=90)
+            engine.serve("challenger", 2, ok=10)
+    assert house.totals(entry.id)[0] in (360, 540)  # the newest second may not be kept yet
+    house.step(first, 3.0)
+    assert house.totals(entry.id) == (720, 80)
+    # The holder dies with its engine; what the other has served meanwhile is counted on, once.
+    one.up = False
+    assert house.registry.rollouts.hold(entry.id, "one", "2026-01-01T00:00:00.000000+00:00")
+    other.serve("champion", 1, ok=90)
+    house.step(second, 3.0)
+    house.step(second, 3.0)
+    assert house.totals(entry.id) == (810, 80)
+    one.up = True
+    one.serve("champion", 1, ok=5)
+    house.step(second, 3.0)
+    assert house.totals(entry.id) == (815, 80)
+
+
+def test_harm_of_one_replica_alone_is_seen_by_whoever_holds(house: House) -> None:
+    entry = start_rollout(house.registry, "m:2", RULES)
+    idle, busy = Engine(), Engine()
+    keeper = house.keeper("idle", idle, {"busy": busy})
+    for _ in range(20):
+        house.step(keeper)
+        busy.serve("champion", 1, ok=90)
+        busy.serve("challenger", 2, ok=5, errors=5)
+    assert house.registry.rollouts.get(entry.id).status == "rolled-back"
 
 
 def test_a_control_that_died_counts_nothing_twice_and_nothing_is_lost(house: House) -> None:
