@@ -12,3 +12,10 @@ from tests import serving
 def house() -> Iterator[serving.House]:
     with serving.house() as made:
         yield made
+
+
+@pytest.fixture
+def other_house() -> Iterator[serving.House]:
+    """A second installation."""
+    with serving.house() as made:
+        yield made

@@ -406,4 +406,32 @@ CODES: dict[str, tuple[str, str]] = {
         "resource",
         "Give the container a `/dev/shm`, or point `XDG_RUNTIME_DIR` at a `tmpfs` of yours.",
     ),
+    "remote.insecure": (
+        "input",
+        "Use `https://`, or say `--insecure` where the network between is yours.",
+    ),
+    "remote.not-found": (
+        "state",
+        "The message or the hint lists what there is; push it first.",
+    ),
+    "remote.tag-taken": (
+        "state",
+        "Push to a repository of your own, or under a name with `--tag`; numbers are never moved.",
+    ),
+    "remote.denied": (
+        "trust",
+        "Say who you are with `--username` and DUKOU_REMOTE_PASSWORD, or by `docker login` or `podman login`.",
+    ),
+    "remote.full": (
+        "resource",
+        "Make room there, or raise the limit of the proxy.",
+    ),
+    "remote.unreachable": (
+        "remote",
+        "Check address and network; what has arrived already is not sent again.",
+    ),
+    "remote.refused": (
+        "remote",
+        "The message has its words; its log has more.",
+    ),
 }

@@ -95,6 +95,14 @@ SETTINGS: dict[str, Setting] = {
             "where absent.",
         ),
         Setting(
+            "remote_password",
+            "--password-stdin",
+            "DUKOU_REMOTE_PASSWORD",
+            None,
+            "Password of `--username` at a registry that versions are pushed to or pulled from; what `docker login` "
+            "wrote where absent.",
+        ),
+        Setting(
             "engine",
             "--engine",
             "DUKOU_ENGINE",

@@ -31,6 +31,8 @@ GROUPS: dict[str, dict[str, Command]] = {
             "dukou.cli.advise", "which way of deploying fits a model, by numbers measured here"
         ),
         "models": Command("dukou.cli.models", "what the registry holds: models, versions, aliases"),
+        "push": Command("dukou.cli.push", "bring a version to an OCI registry or a shared folder"),
+        "pull": Command("dukou.cli.pull", "fetch a version from there, verified"),
     },
     "serve it": {
         "serve": Command(

@@ -316,6 +316,31 @@ class Publication:
             self.new_bytes += size
         return descriptor
 
+    def receive_blob(self, blob: Descriptor, pieces: Iterable[bytes]) -> None:
+        """Writes a blob that comes from elsewhere, a piece at a time; it appears only if it is what it should.
+
+        Raises:
+            TrustError: `package.digest-mismatch`: other bytes came.
+        """
+
+        def checked() -> Iterator[bytes]:
+            digest, size = hashlib.sha256(), 0
+            for piece in pieces:
+                digest.update(piece)
+                size += len(piece)
+                yield piece
+            if (size, f"sha256:{digest.hexdigest()}") != (blob.size, blob.digest):
+                raise TrustError(
+                    "package.digest-mismatch",
+                    f"blob `{blob.digest}` of {blob.size} bytes was to come, and {size} bytes of "
+                    f"`sha256:{digest.hexdigest()}` did",
+                )
+
+        with translate_errors(self._store.path):
+            path = self._store.blob_path(blob.digest)
+            write_whole(path, checked(), self._store._incoming, mode=0o444)
+        self.new_bytes += blob.size
+
     def write_document(
         self, media_type: str, document: dict[str, Any], *, artifact_type: str | None = None
     ) -> Descriptor:
@@ -346,6 +371,14 @@ class Publication:
             if version is not None:
                 index = self._with_version(index, version, referrers)
             self._write_index(index)
+
+    def commit_tagged(self, entries: Sequence[Descriptor]) -> None:
+        """Puts entries under their tags, all at once; what stood under one of these tags goes."""
+        store = self._store
+        with translate_errors(store.path), hold_lock(store._index_lock, shared=False, wait=True):
+            tags = {entry.annotation(REF_NAME) for entry in entries}
+            stay = [d for d in store.index() if d.annotation(REF_NAME) not in tags - {None}]
+            self._write_index([*stay, *entries])
 
     def replace_entries(self, fresh: Mapping[str, Descriptor]) -> None:
         """Puts other entries in the places of some of `index.json`, all at once.
