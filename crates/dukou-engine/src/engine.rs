@@ -2,13 +2,15 @@
 //!
 //! Serving reads it, the local API changes it; neither waits for the other.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwapOption;
+use dukou_types::ModelName;
 
 use crate::{
-    access_log::AccessLog, artifact::KeySource, drain::Drain, penalty::Penalties, record::Recorder,
-    security::SecurityLog, serving::Serving, state::State, tap::Tap, told::Gauges,
+    access_log::AccessLog, artifact::KeySource, container::Container, drain::Drain,
+    penalty::Penalties, record::Recorder, security::SecurityLog, serving::Serving, state::State,
+    tap::Tap, told::Gauges,
 };
 
 /// The process, as its rooms see it.
@@ -33,17 +35,26 @@ pub struct Engine {
     pub drain: Drain,
     /// Worker threads that answer requests.
     pub threads: usize,
-    /// Where the last good table and the compiled cache are kept.
-    pub state_dir: PathBuf,
+    /// Where the last good table and the compiled cache are kept; none: nowhere.
+    pub state_dir: Option<PathBuf>,
     /// ONNX Runtime's shared library.
     pub runtime: Option<PathBuf>,
     /// Where the encryption keys come from.
     pub keys: KeySource,
+    /// What the container gives.
+    pub container: Container,
+    /// Listeners that other machines reach, by name, where this process opened them itself: nobody
+    /// else has asked who may come in.
+    pub exposed: Vec<(ModelName, SocketAddr)>,
 }
 
 impl Engine {
     /// A process that serves nothing yet.
-    pub fn new(threads: usize, state_dir: PathBuf, runtime: Option<PathBuf>) -> Self {
+    pub fn new(
+        threads: usize,
+        state_dir: impl Into<Option<PathBuf>>,
+        runtime: Option<PathBuf>,
+    ) -> Self {
         let state = Arc::new(State::new(threads));
         let access_log = Arc::new(AccessLog::default());
         Self {
@@ -57,9 +68,11 @@ impl Engine {
             gauges: Gauges::default(),
             drain: Drain::default(),
             threads,
-            state_dir,
+            state_dir: state_dir.into(),
             runtime,
             keys: KeySource::new(None),
+            container: Container::default(),
+            exposed: Vec::new(),
         }
     }
 
@@ -67,5 +80,17 @@ impl Engine {
     #[must_use]
     pub fn with_keys(self, keys: KeySource) -> Self {
         Self { keys, ..self }
+    }
+
+    /// The same, within what a container gives.
+    #[must_use]
+    pub fn within(self, container: Container) -> Self {
+        Self { container, ..self }
+    }
+
+    /// The same, with listeners of its own that other machines reach.
+    #[must_use]
+    pub fn with_exposed(self, exposed: Vec<(ModelName, SocketAddr)>) -> Self {
+        Self { exposed, ..self }
     }
 }

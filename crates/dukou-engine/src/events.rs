@@ -3,7 +3,7 @@
 //! Events are for the supervisor (`spec/local-api.md`), the log is for people. A pipe that nobody
 //! reads any more is no reason to stop serving: errors of writing are let go.
 
-use std::{fmt, io::Write, time::SystemTime};
+use std::{collections::BTreeMap, fmt, io::Write, net::SocketAddr, time::SystemTime};
 
 use dukou_types::{Failure, Revision};
 use serde::Serialize;
@@ -18,6 +18,9 @@ pub enum Event<'a> {
         pid: u32,
         /// The epoch of its counters.
         epoch: &'a str,
+        /// Listeners that it opened itself, with the addresses that they got.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        listening: BTreeMap<&'a str, SocketAddr>,
     },
     /// A table is in; requests are answered.
     Serving {
@@ -106,8 +109,13 @@ mod tests {
         let json = |event: &Event<'_>| serde_json::to_string(event).unwrap();
         let revision = Revision::parse("r7").unwrap();
         assert_eq!(
-            json(&Event::Started { pid: 4, epoch: "e" }),
+            json(&Event::Started { pid: 4, epoch: "e", listening: BTreeMap::new() }),
             r#"{"event":"started","pid":4,"epoch":"e"}"#
+        );
+        let listening = BTreeMap::from([("http", "127.0.0.1:80".parse().unwrap())]);
+        assert_eq!(
+            json(&Event::Started { pid: 4, epoch: "e", listening }),
+            r#"{"event":"started","pid":4,"epoch":"e","listening":{"http":"127.0.0.1:80"}}"#
         );
         assert_eq!(
             json(&Event::Serving { revision: &revision, models: vec!["digits"] }),

@@ -4,34 +4,44 @@ use std::{
     env,
     error::Error,
     io::{Read as _, Write as _},
+    net::SocketAddr,
     os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
 
 use dukou_engine::{
     accept,
-    arguments::{Arguments, Serve},
+    arguments::{Arguments, Listen, Serve},
     artifact::KeySource,
+    container::Container,
     engine::Engine,
     events::{self, Event, Level},
     local_api::LocalApi,
     private::hide_values_of_panics,
-    swap::Swap,
+    probe::probe,
+    standalone::{self, Folder, Surroundings},
+    swap::{First, Swap},
     tls,
     workers::Workers,
 };
 use dukou_ort::Runtime;
-use dukou_sys::sockets::{Passed, inherited_lifeline, inherited_listeners};
-use dukou_types::ErrorCode;
+use dukou_sys::{
+    children::{is_first_process, reap_orphans},
+    sockets::{Listener, Passed, inherited_lifeline, inherited_listeners, open_listener},
+};
+use dukou_types::{ErrorCode, ModelName};
 use serde_json::json;
 use tokio::{
     select,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
 };
 
 /// Faster for many small allocations than the C library's, and it gives memory back to the system.
@@ -48,8 +58,15 @@ fn main() -> ExitCode {
     hide_values_of_panics();
     match Arguments::parse(env::args_os().skip(1)) {
         Ok(Arguments::Hello { runtime }) => hello(runtime.as_deref()),
-        Ok(Arguments::Serve(arguments)) => match serve(arguments) {
+        Ok(Arguments::Probe { url, access }) => match probe(&url, access.as_deref()) {
             Ok(()) => ExitCode::SUCCESS,
+            Err(not_ready) => {
+                events::log(Level::Error, not_ready);
+                ExitCode::FAILURE
+            }
+        },
+        Ok(Arguments::Serve(arguments)) => match serve(arguments) {
+            Ok(status) => status,
             Err(error) => {
                 events::log(Level::Error, error);
                 ExitCode::FAILURE
@@ -63,33 +80,53 @@ fn main() -> ExitCode {
 }
 
 /// Serves until a drain is done.
-fn serve(arguments: Serve) -> Result<(), Box<dyn Error>> {
+fn serve(arguments: Serve) -> Result<ExitCode, Box<dyn Error>> {
     // Before anything else opens a descriptor: the first ones are not ours to reuse.
     let passed = Passed::from_environment();
-    let listeners = inherited_listeners(&passed)?;
+    let mut listeners = inherited_listeners(&passed)?;
     let lifeline = inherited_lifeline(&passed)?;
-
-    let engine = Engine::new(arguments.threads, arguments.state_dir, arguments.runtime);
+    // And before anything takes time: process 1 does not even end by a signal that it does not hear.
+    let end = End::listen(lifeline)?;
+    let container = Container::here();
+    let listening = open_listeners(&arguments.listen, &mut listeners)?;
+    let (first, runtime) = first_table(&arguments, container, &listeners)?;
     let keys = KeySource::new(arguments.encryption_key.as_deref());
-    let engine = Arc::new(engine.with_keys(keys));
+    let exposed =
+        listening.iter().filter(|(_, address)| !address.ip().to_canonical().is_loopback());
+    let engine = Engine::new(arguments.threads, arguments.state_dir, runtime)
+        .with_keys(keys)
+        .within(container)
+        .with_exposed(exposed.cloned().collect());
+    let engine = Arc::new(engine);
     let swap = Swap::new(Arc::clone(&engine));
     let socket = arguments.socket;
-    let local = LocalApi::bind(&socket)
-        .map_err(|error| format!("the local API's socket `{}`: {error}", socket.display()))?;
-    events::emit(&Event::Started { pid: std::process::id(), epoch: &engine.state.epoch });
+    let local = socket.as_deref().map(bind).transpose()?;
+    events::emit(&Event::Started {
+        pid: std::process::id(),
+        epoch: &engine.state.epoch,
+        listening: listening.iter().map(|(name, address)| (name.as_str(), *address)).collect(),
+    });
+    if container != Container::default() {
+        let threads = engine.threads;
+        events::log(
+            Level::Info,
+            format_args!("the container gives {container}: {threads} threads"),
+        );
+    }
 
     // Loading begins at once, beside everything else; until it is done requests hear 503.
-    let (first, named) = (Arc::clone(&swap), arguments.table);
+    let failed = Arc::new(AtomicBool::new(false));
     let (loaded, until_loaded) = std::sync::mpsc::channel::<()>();
+    let starting = Starting {
+        swap: Arc::clone(&swap),
+        first,
+        is_told: socket.is_some(),
+        failed: Arc::clone(&failed),
+    };
     thread::Builder::new().name("load".into()).spawn(move || {
         // Dropped when this thread ends, however it does: whoever waits need wait no longer.
         let _loaded = loaded;
-        // A fault of ours in loading must be as loud as any other refusal: somebody waits for it.
-        if catch_unwind(AssertUnwindSafe(|| first.start(named))).is_err() {
-            let message = "loading the first table met a fault of ours";
-            let code = ErrorCode::EngineInternal.as_str();
-            events::emit(&Event::Refused { code, message, model: None, version: None });
-        }
+        starting.run();
     })?;
     let (workers, threads) = Workers::start(&engine)?;
     let accepting = Arc::clone(&engine);
@@ -105,37 +142,153 @@ fn serve(arguments: Serve) -> Result<(), Box<dyn Error>> {
     })?;
     let keeping = Arc::clone(&engine);
     thread::Builder::new().name("certificates".into()).spawn(move || tls::keep_fresh(&keeping))?;
-    local.start(swap)?;
+    if let Some(local) = local {
+        local.start(swap)?;
+    }
 
-    wait_for_the_end(&engine, lifeline)?;
+    end.wait(&engine);
     for thread in threads {
         // A worker that panicked has nothing left to answer.
         let _ended = thread.join();
     }
     engine.access_log.close();
     engine.security.close();
-    let _gone = std::fs::remove_file(&socket);
+    if let Some(socket) = socket {
+        let _gone = std::fs::remove_file(&socket);
+    }
+    if failed.load(Ordering::Acquire) {
+        // Why was said when it happened.
+        return Ok(ExitCode::FAILURE);
+    }
     events::emit(&Event::Drained);
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Waits until somebody says that the process should end, and begins the drain.
-fn wait_for_the_end(engine: &Engine, lifeline: Option<OwnedFd>) -> Result<(), Box<dyn Error>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let supervisor = closed(lifeline);
-        let why = select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-            () = supervisor => "the supervisor is gone",
-            () = engine.drain.begun() => "asked by the local API",
-        };
-        events::log(Level::Info, format_args!("draining: {why}"));
-        engine.drain.begin();
-        Ok(())
-    })
+/// Opens what was asked for, and gives the addresses that were got.
+fn open_listeners(
+    asked: &[Listen],
+    listeners: &mut Vec<Listener>,
+) -> Result<Vec<(ModelName, SocketAddr)>, Box<dyn Error>> {
+    asked
+        .iter()
+        .map(|Listen { name, address }| {
+            let refused =
+                |error| format!("listener `{name}` cannot be opened at `{address}`: {error}");
+            if listeners.iter().any(|there| there.name == name.as_str()) {
+                return Err(format!("listener `{name}` is inherited already").into());
+            }
+            let listener = open_listener(name.to_string(), *address).map_err(refused)?;
+            let bound = listener.socket.local_addr().map_err(refused)?;
+            listeners.push(listener);
+            Ok((name.clone(), bound))
+        })
+        .collect()
+}
+
+/// What the engine begins with, and the runtime that runs it.
+fn first_table(
+    arguments: &Serve,
+    container: Container,
+    listeners: &[Listener],
+) -> Result<(First, Option<PathBuf>), Box<dyn Error>> {
+    let runtime = arguments.runtime.clone();
+    let Some(path) = &arguments.folder else {
+        return Ok((arguments.table.clone().map_or(First::Last, First::File), runtime));
+    };
+    if listeners.is_empty() {
+        return Err("nothing is listened on: give `--listen http=127.0.0.1:8000`".into());
+    }
+    let listening = listeners
+        .iter()
+        .map(|one| Ok((ModelName::parse(&one.name)?, one.socket.local_addr()?)))
+        .collect::<Result<_, Box<dyn Error>>>()?;
+    let folder = Folder::open(path)?;
+    let runtime = runtime.or_else(|| standalone::runtime_in(folder.path()));
+    let surroundings = Surroundings {
+        access: arguments.access.clone(),
+        insecure: arguments.insecure,
+        ..Surroundings::here(container, listening)
+    };
+    Ok((First::Folder(folder, surroundings), runtime))
+}
+
+fn bind(socket: &Path) -> Result<LocalApi, String> {
+    LocalApi::bind(socket)
+        .map_err(|error| format!("the local API's socket `{}`: {error}", socket.display()))
+}
+
+/// Puts the first table in place, and keeps its keys fresh where they are a folder's.
+struct Starting {
+    swap: Arc<Swap>,
+    first: First,
+    /// Whether somebody can tell this engine another table.
+    is_told: bool,
+    failed: Arc<AtomicBool>,
+}
+
+impl Starting {
+    fn run(self) {
+        // A fault of ours in loading must be as loud as any other refusal: somebody waits for it.
+        let begun = catch_unwind(AssertUnwindSafe(|| self.swap.start(self.first.clone())));
+        let serves = begun.unwrap_or_else(|_| {
+            let message = "loading the first table met a fault of ours";
+            let code = ErrorCode::EngineInternal.as_str();
+            events::emit(&Event::Refused { code, message, model: None, version: None });
+            false
+        });
+        if !serves && !self.is_told {
+            // Nobody will ever tell it another: to live on would only hide that it does not serve.
+            self.failed.store(true, Ordering::Release);
+            self.swap.engine().drain.begin();
+        }
+        if serves && let First::Folder(folder, surroundings) = &self.first {
+            standalone::keep_fresh(&self.swap, folder, surroundings);
+        }
+    }
+}
+
+/// What ends the process: signals, the supervisor's end, the local API's word.
+struct End {
+    runtime: tokio::runtime::Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    child: Signal,
+    lifeline: Option<OwnedFd>,
+}
+
+impl End {
+    /// From now on signals are heard.
+    fn listen(lifeline: Option<OwnedFd>) -> Result<Self, Box<dyn Error>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let entered = runtime.enter();
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        let child = signal(SignalKind::child())?;
+        drop(entered);
+        Ok(Self { runtime, terminate, interrupt, child, lifeline })
+    }
+
+    /// Waits until somebody says that the process should end, and begins the drain.
+    fn wait(self, engine: &Engine) {
+        let Self { runtime, mut terminate, mut interrupt, mut child, lifeline } = self;
+        runtime.block_on(async {
+            let supervisor = closed(lifeline);
+            tokio::pin!(supervisor);
+            let why = loop {
+                select! {
+                    _ = terminate.recv() => break "SIGTERM",
+                    _ = interrupt.recv() => break "SIGINT",
+                    () = &mut supervisor => break "the supervisor is gone",
+                    () = engine.drain.begun() => break "asked to",
+                    _ = child.recv(), if is_first_process() => {
+                        reap_orphans();
+                    }
+                }
+            };
+            events::log(Level::Info, format_args!("draining: {why}"));
+            engine.drain.begin();
+        });
+    }
 }
 
 /// Waits until the other end of the pipe is closed; for ever where there is none.

@@ -168,8 +168,17 @@ impl State {
 
 /// The resident set of this process in bytes; 0 where the system does not say.
 pub fn resident_bytes() -> u64 {
+    status_bytes("VmRSS:")
+}
+
+/// The part of it that no file can give back; 0 where the system does not say.
+pub fn anonymous_bytes() -> u64 {
+    status_bytes("RssAnon:")
+}
+
+fn status_bytes(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 

@@ -5,7 +5,7 @@
 //! what it has begun and is then freed. One table at a time: a second waits for its turn, and finds
 //! then that it is stale, or the same, or new.
 
-use std::{collections::HashMap, io, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use dukou_types::{ErrorCode, Failure, ModelName, Revision, Version};
 use parking_lot::Mutex;
@@ -18,9 +18,11 @@ use crate::{
     load::{self, Loader, NotLoaded, Replay},
     plan::{Plan, recheck},
     retire::retire,
+    room,
     serving::{GoldenState, Loaded, Serving},
     side_by_side::on_threads,
-    table::{GoldenMode, ServedModel, ServedVersion, ServingTable},
+    standalone::{Folder, Surroundings},
+    table::{Access, GoldenMode, Listener, ServedModel, ServedVersion, ServingTable},
     table_file::TableFile,
 };
 
@@ -29,7 +31,8 @@ pub struct Swap {
     engine: Arc<Engine>,
     loader: Loader,
     turn: Mutex<()>,
-    file: TableFile,
+    /// Where the last good table is kept; none: nowhere.
+    file: Option<TableFile>,
 }
 
 /// What a table that is in place answers (`PUT /table`).
@@ -89,16 +92,27 @@ enum Occasion {
     Start,
 }
 
+/// The table that an engine begins with.
+#[derive(Clone, Debug)]
+pub enum First {
+    /// A serving folder's, to be resolved.
+    Folder(Folder, Surroundings),
+    /// The one in this file.
+    File(PathBuf),
+    /// The last good one, where there is one.
+    Last,
+}
+
 impl Swap {
     /// What puts tables in place in this engine.
     pub fn new(engine: Arc<Engine>) -> Arc<Self> {
         let loader = Loader {
             runtime: engine.runtime.clone(),
-            compiled_dir: Some(engine.state_dir.join("compiled")),
+            compiled_dir: engine.state_dir.as_ref().map(|folder| folder.join("compiled")),
             workers: engine.threads,
             keys: engine.keys.clone(),
         };
-        let file = TableFile::in_folder(&engine.state_dir);
+        let file = engine.state_dir.as_deref().map(TableFile::in_folder);
         Arc::new(Self { engine, loader, turn: Mutex::new(()), file })
     }
 
@@ -109,7 +123,7 @@ impl Swap {
 
     /// Why the last good table could not be kept on disk; none where it was, or there is none.
     pub fn unsaved(&self) -> Option<String> {
-        self.file.problem()
+        self.file.as_ref()?.problem()
     }
 
     /// Reads a table and puts it in place.
@@ -142,22 +156,24 @@ impl Swap {
 
     /// Loads the table that the engine begins with: the file named, or the last good one. Returns when
     /// it serves; golden samples follow on a thread of their own. What cannot be loaded is said and
-    /// leaves the engine without a table.
-    pub fn start(self: &Arc<Self>, named: Option<PathBuf>) {
+    /// leaves the engine without a table; gives whether it has one, or was to have none.
+    pub fn start(self: &Arc<Self>, first: First) -> bool {
         let _turn = self.turn.lock();
-        let table = match named {
-            Some(path) => TableFile::at(path).read().map(Some),
-            None => self.file.read_if_there(),
+        let table = match first {
+            First::Folder(folder, surroundings) => folder.table(&surroundings).map(Some),
+            First::File(path) => TableFile::at(path).read().map(Some),
+            First::Last => self.file.as_ref().map_or(Ok(None), TableFile::read_if_there),
         };
         let outcome = match table {
-            Ok(None) => return,
+            Ok(None) => return true,
             Ok(Some(table)) => self.exchange(Arc::new(table), Occasion::Start).map(|_| ()),
             Err(failure) => Err(failure.into()),
         };
-        match outcome {
+        match &outcome {
             Ok(()) => self.replay_after_readiness(),
-            Err(refused) => announce_refusal(&refused),
+            Err(refused) => announce_refusal(refused),
         }
+        outcome.is_ok()
     }
 
     fn exchange(&self, table: Arc<ServingTable>, occasion: Occasion) -> Result<Receipt, Refused> {
@@ -170,6 +186,7 @@ impl Swap {
         if let Some(before) = &before {
             refuse_stale(before, &table)?;
         }
+        refuse_unguarded(&self.engine.exposed, &table)?;
         let plan = Plan::new(&table, before.as_deref());
         if let Some(before) = &before
             && plan.added.is_empty()
@@ -192,7 +209,9 @@ impl Swap {
             revision: &table.revision,
             models: table.models.iter().map(|model| model.name.as_str()).collect(),
         });
-        self.file.write(&table);
+        if let Some(file) = &self.file {
+            file.write(&table);
+        }
 
         let added: Vec<Added> = plan
             .added
@@ -234,6 +253,7 @@ impl Swap {
             Occasion::Put => Replay::Now,
             Occasion::Start => Replay::Later,
         };
+        room::refuse_what_cannot_fit(self.engine.container.memory, &plan.added, &self.loader)?;
         let threads = self.loader.workers.max(1);
         let loaded = on_threads(threads, &plan.added, |(model, version)| {
             self.loader
@@ -300,6 +320,25 @@ fn opened(
             Ok(())
         }
     }
+}
+
+/// A listener that other machines reach is not one for whoever is on this machine.
+fn refuse_unguarded(
+    exposed: &[(ModelName, SocketAddr)],
+    table: &ServingTable,
+) -> Result<(), Failure> {
+    let unguarded = exposed.iter().find(|(name, _)| {
+        let loopback = |l: &&Listener| l.name == *name && l.access == Access::Loopback;
+        table.listeners.iter().any(|listener| loopback(&listener))
+    });
+    let Some((name, address)) = unguarded else { return Ok(()) };
+    Err(Failure::new(
+        ErrorCode::AccessOffLoopback,
+        format!(
+            "listener `{name}` can be reached from other machines at `{address}`, and the table lets \
+             in whoever asks there as if they were on this one"
+        ),
+    ))
 }
 
 fn refuse_stale(before: &Serving, table: &ServingTable) -> Result<(), Failure> {

@@ -99,6 +99,14 @@ fn read(source: &GraphSource) -> Result<Source, Failure> {
     }
 }
 
+/// Bytes of the weights of a bare ONNX file, in it and beside it.
+///
+/// # Errors
+/// What opening it would say first.
+pub fn weight_bytes(path: &Path) -> Result<u64, Failure> {
+    Ok(read_bare(path)?.facts.weight_bytes as u64)
+}
+
 fn read_bare(path: &Path) -> Result<Source, Failure> {
     let what = format!("`{}`", path.display());
     let mut watched = Watched(Vec::new());

@@ -16,6 +16,15 @@ pub fn give_memory_back() {
     }
 }
 
+/// Lets this process open as many descriptors as it may, and gives how many that are.
+pub fn raise_descriptors() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let found = getrlimit(Resource::Nofile);
+    // Refused, the old limit stands.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: found.maximum, ..found });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// From here on no core of this process is written, and no other process of the same user may look into
 /// its memory.
 pub fn forbid_dumps() -> std::io::Result<()> {

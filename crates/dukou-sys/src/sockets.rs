@@ -1,15 +1,14 @@
-//! What somebody else opened for us: listeners inherited by systemd's convention, and the supervisor's
-//! lifeline.
+//! Listeners: inherited by systemd's convention, or opened here; and the supervisor's lifeline.
 
 use std::{
     fmt, io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
 use rustix::{
     io::{FdFlags, fcntl_setfd},
-    net::sockopt,
+    net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt},
 };
 
 /// The first descriptor that is passed.
@@ -151,6 +150,23 @@ pub fn inherited_listeners(passed: &Passed) -> Result<Vec<Listener>, SocketError
         .collect()
 }
 
+/// Connections that wait in the kernel: a burst of them is no reason to refuse any.
+const BACKLOG: i32 = 4096;
+
+/// Opens a listener.
+///
+/// # Errors
+/// What the system said: the address is taken, or not one of this machine.
+pub fn open_listener(name: String, address: SocketAddr) -> io::Result<Listener> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &address)?;
+    listen(&socket, BACKLOG)?;
+    Ok(Listener { name, socket: socket.into() })
+}
+
 /// Takes over the read end of the supervisor's pipe, where there is one. Call once.
 ///
 /// # Errors
@@ -190,6 +206,19 @@ mod tests {
         let foreign = Passed { pid: Some("1".into()), ..passed("1", "http") };
         assert!(foreign.listeners(2).unwrap().is_empty());
         assert_eq!(foreign.listeners(1).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_listener_that_is_opened_takes_connections() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(open) = open_listener("http".into(), address.parse().unwrap()) else {
+                assert!(address.starts_with('['), "{address}"); // a machine without IPv6
+                continue;
+            };
+            let bound = open.socket.local_addr().unwrap();
+            assert!(std::net::TcpStream::connect(bound).is_ok());
+            assert!(open_listener("again".into(), bound).is_err(), "{bound} is taken");
+        }
     }
 
     #[test]

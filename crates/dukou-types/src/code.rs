@@ -99,6 +99,8 @@ codes! {
     AccessBadCertificate, "access.bad-certificate", Trust, 403, "Put a certificate and its own key in place, in PEM; they are read again at once.";
     AccessForeignHost, "access.foreign-host", Trust, 403, "Use 127.0.0.1 or localhost.";
     AccessForeignOrigin, "access.foreign-origin", Trust, 403, "Call the server from the same origin or from a program.";
+    AccessOffLoopback, "access.off-loopback", Trust, 403, "Give TLS and keys: `dukou serve --host` makes both, a container has them mounted; or say `--insecure`.";
+    AccessUnreadableKeys, "access.unreadable-keys", State, 503, "Put the document back from a backup; without it no key is good.";
     PackageDigestMismatch, "package.digest-mismatch", Trust, 403, "It was damaged or changed: publish or pull the version again.";
     TrustUnsigned, "trust.unsigned", Trust, 403, "Package it again; `dukou ship` signs.";
     TrustBadSignature, "trust.bad-signature", Trust, 403, "Somebody changed the version or its signature: do not use it.";
@@ -117,6 +119,7 @@ codes! {
     LimitsSlowBody, "limits.slow-body", Resource, 408, "Send the body as fast as the network takes it, or in smaller requests.";
     LimitsTooManyConnections, "limits.too-many-connections", Resource, 503, "Close some, or raise the limit.";
     EngineOutOfMemory, "engine.out-of-memory", Resource, 503, "Send smaller batches.";
+    EngineTooLittleMemory, "engine.too-little-memory", Resource, 503, "Give the container more memory, or serve a smaller or quantized version.";
     EngineRuntimeMissing, "engine.runtime-missing", Remote, 502, "`pip install onnxruntime`, or name the file with `--runtime`.";
     EngineInternal, "engine.internal", Bug, 500, "Please report it with the request id from the log.";
 }

@@ -134,6 +134,10 @@ CODES: dict[str, tuple[str, str]] = {
         "Ask for less, allow another place (`--where`), or make the model smaller; without `--write` "
         "the numbers are shown.",
     ),
+    "image.invalid-reference": (
+        "input",
+        "A name is like `digits:3` or `registry.example.com:5000/team/digits:3`.",
+    ),
     "usage.invalid": (
         "input",
         "`dukou COMMAND --help` shows what it takes.",
@@ -296,7 +300,7 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "access.off-loopback": (
         "trust",
-        "Let `dukou serve --host` make a certificate and a first key, or say `--insecure`.",
+        "Give TLS and keys: `dukou serve --host` makes both, a container has them mounted; or say `--insecure`.",
     ),
     "access.unreadable-keys": (
         "state",
@@ -341,6 +345,18 @@ CODES: dict[str, tuple[str, str]] = {
     "store.not-writable": (
         "resource",
         "Choose another `DUKOU_HOME`, or mend the permissions.",
+    ),
+    "image.tool-missing": (
+        "remote",
+        "Install it, or write a file with `--output IMAGE.tar`, which needs none of them.",
+    ),
+    "image.tool-failed": (
+        "remote",
+        "The message has its last words; `--output IMAGE.tar` writes the image without it.",
+    ),
+    "standalone.library-missing": (
+        "remote",
+        "Use the engine and the onnxruntime that were installed here; the message names the file.",
     ),
     "engine.not-found": (
         "remote",

@@ -6,16 +6,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dukou.base.documents import parse_document
 from dukou.base.errors import DukouError, StateError
 from dukou.base.ids import ModelName
 from dukou.control.privacy import policy_for
 from dukou.control.revisions import Numbering, content_of, subject_of
 from dukou.control.split import follows_champion, split_for_rollout
-from dukou.deploy.compile import Surroundings, compile_deployment, deployment_of_reference
+from dukou.deploy.compile import Surroundings, compile_deployment
 from dukou.deploy.document import Deployment
 from dukou.deploy.door import Door
 from dukou.deploy.placement import unplaced
+from dukou.deploy.standalone import find_deployment
 from dukou.deploy.table import ServingTable
 from dukou.package.layout import GOLDEN_FILE
 from dukou.package.store import Store
@@ -133,18 +133,7 @@ class DesiredState:
         return inputs if isinstance(inputs, list) else None
 
     def _deployment(self, name: str, reference: str) -> Deployment:
-        if ":" not in reference and "@" not in reference:
-            entry = self._registry.deployment(reference)
-            if entry is not None:
-                return parse_document(
-                    Deployment,
-                    entry.document,
-                    code="deploy.invalid",
-                    source=f"deployment `{entry.name}`, revision {entry.revision}",
-                )
-        # Asked first by itself: the person who typed it wants to hear of a model, not of a document.
-        self._registry.resolve(reference)
-        return deployment_of_reference(name, reference)
+        return find_deployment(name, reference, self._registry, self._registry.resolve)
 
     def rollout_names(self) -> dict[str, str]:
         """The models whose rollouts this server follows: name in the registry → name in the table."""

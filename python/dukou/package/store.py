@@ -171,17 +171,25 @@ class Store:
         with translate_errors(self.path):
             return self._collect(wait=True, keep=keep)
 
+    def reachable(self, roots: Sequence[Descriptor]) -> list[Digest]:
+        """Every digest that these lead to, each once; leaves are not looked at.
+
+        Raises:
+            DukouError: a manifest on the way is absent or damaged.
+        """
+        findings: list[DukouError] = []
+        digests = list(self._walk(roots, findings, _leave_alone))
+        if findings:
+            raise findings[0]
+        return digests
+
     def unneeded(self, keep: Iterable[str] = ()) -> list[Path]:
         """What `collect` would take away now; touches nothing.
 
         Raises:
             DukouError: a manifest is damaged, so that nobody knows what is needed.
         """
-        findings: list[DukouError] = []
-        roots = [*self.index(), *self._roots(keep)]
-        needed = set(self._walk(roots, findings, _leave_alone))
-        if findings:
-            raise findings[0]
+        needed = set(self.reachable([*self.index(), *self._roots(keep)]))
         folders = [folder for folder in (self._blobs, self._incoming) if folder.is_dir()]
         return [p for f in folders for p in sorted(f.iterdir()) if f"sha256:{p.name}" not in needed]
 

@@ -21,9 +21,11 @@ from dukou.package.encryption import (
     rewrap_model_keys,
     wrapped_keys,
 )
+from dukou.package.extract import copy_versions
 from dukou.package.layout import CARD_FILE
 from dukou.package.memory import is_in_memory, make_memory_folder, memory_folder
 from dukou.package.package import PackagedVersion, package_model, sign_version
+from dukou.package.store import KEY_TAG, REF_NAME
 from dukou.package.unpack import open_version, read_card, read_config, verify_version
 from dukou.trust.keyring import EncryptionKey, Keyring, create_key
 
@@ -144,6 +146,19 @@ def test_the_home_s_key_is_taken_where_none_is_given(place: House, tmp_path: Pat
     assert read_config(place.store, version.digest).name == "chain"
     assert read_card(place.store, version.digest)["lineage"]["framework"] == "onnx 1"
     assert verify_version(place.store, version.digest, place.trusted).contents.encrypted
+
+
+def test_a_copy_of_it_stays_encrypted_and_brings_its_key(place: House, tmp_path: Path) -> None:
+    version = place.seal(make_model(tmp_path / "m", *make_layers(4, 3)))
+    place.seal(make_model(tmp_path / "other", *make_layers(4, 3, seed=8)), "other")
+    copied = copy_versions(place.store, [version.digest], tmp_path / "copy")
+    verified = verify_version(copied, version.digest, place.trusted, RING)
+    assert verified.config.name == "chain"
+    keys = [d for d in copied.index() if (d.annotation(REF_NAME) or "").startswith(KEY_TAG)]
+    assert len(keys) == 1
+    assert code_of(lambda: verify_version(copied, version.digest, place.trusted, None)) == (
+        "trust.no-encryption-key"
+    )
 
 
 def test_a_rotation_changes_no_digest_and_leaves_nothing_for_the_old_key(

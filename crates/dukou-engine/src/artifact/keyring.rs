@@ -254,6 +254,7 @@ fn ask(words: &str) -> Result<String, Failure> {
             format!("the command for the encryption key {why}"),
         )
     };
+    let _waited_for = dukou_sys::children::own_child();
     let mut child = Command::new("/bin/sh")
         .args(["-c", words])
         .stdin(Stdio::null())

@@ -216,6 +216,19 @@ impl Store {
         })
     }
 
+    /// Bytes of a version's weights as they are packaged, and whether they are encrypted; nothing of it
+    /// is verified but the manifest's own digest. Fails as [`Store::open_version`].
+    pub fn weight_bytes(&self, digest: &Digest) -> Result<(u64, bool), Failure> {
+        let manifest: Manifest = parse(&self.blobs.open(digest, None, MANIFEST)?, MANIFEST)?;
+        let weights = |media_type: &str| {
+            [GRAPH_TYPE, WEIGHT_TYPE]
+                .contains(&media_type.strip_suffix(ENCRYPTED).unwrap_or(media_type))
+        };
+        let layers = manifest.layers.iter().filter(|layer| weights(&layer.media_type));
+        let bytes = layers.map(|layer| layer.size).fold(0, u64::saturating_add);
+        Ok((bytes, manifest.config.media_type.ends_with(ENCRYPTED)))
+    }
+
     /// Checks a version's signature and every digest, and decrypts nothing. Fails as
     /// [`Store::open_version`].
     pub fn check_version(&self, digest: &Digest, trust: &TrustPolicy) -> Result<(), Failure> {

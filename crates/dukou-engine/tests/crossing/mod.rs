@@ -79,7 +79,7 @@ impl Crossing {
     /// An engine that holds no table yet.
     pub fn empty() -> Self {
         let state_dir = tempfile::tempdir().unwrap();
-        let engine = Arc::new(Engine::new(2, state_dir.path().into(), Some(runtime())));
+        let engine = Arc::new(Engine::new(2, state_dir.path().to_owned(), Some(runtime())));
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         socket.set_nonblocking(true).unwrap();

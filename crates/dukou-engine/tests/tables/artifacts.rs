@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, thread};
 
-use dukou_engine::swap::Refused;
+use dukou_engine::swap::{First, Refused};
 use dukou_types::ErrorCode;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
@@ -129,7 +129,7 @@ fn a_restart_never_becomes_an_outage() {
     for (expected, outcome) in [(WRONG, "differs"), (RIGHT, "reproduced")] {
         let engine = Running::new();
         fs::write(&file, packaged(&engine, 1, expected, "require").to_string()).unwrap();
-        engine.swap.start(Some(file.clone()));
+        engine.swap.start(First::File(file.clone()));
         assert_eq!(outputs(&engine.connect().infer("adds", [1.0; 3])), [2.0; 3]);
         while golden_of(&engine) == "pending" {
             thread::yield_now();

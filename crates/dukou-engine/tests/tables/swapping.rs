@@ -9,7 +9,11 @@ use std::{
     thread,
 };
 
-use dukou_engine::{state::resident_bytes, swap::Refused, table::ServingTable};
+use dukou_engine::{
+    state::resident_bytes,
+    swap::{First, Refused},
+    table::ServingTable,
+};
 use dukou_types::ErrorCode;
 use serde_json::json;
 
@@ -242,7 +246,7 @@ fn an_engine_restarts_with_the_last_good_table() {
     drop(first);
 
     let second = Running::in_folder(folder);
-    second.swap.start(None);
+    second.swap.start(First::Last);
     let answer = second.connect().infer("adds", [0.0; 3]);
     assert_eq!((outputs(&answer), answer.header("dukou-revision")), (vec![2.0; 3], Some("r3")));
     assert_eq!(
@@ -257,10 +261,10 @@ fn a_first_table_that_cannot_load_leaves_an_engine_that_waits_for_another() {
     let path = engine.folder.path().join("table.json");
     fs::write(&path, table(1, &[served("broken", &[bare("1", &model("truncated"))])]).to_string())
         .unwrap();
-    engine.swap.start(Some(path.clone()));
+    engine.swap.start(First::File(path.clone()));
     assert_eq!(engine.connect().infer("broken", [0.0; 3]).status, 503);
     fs::write(&path, "{").unwrap();
-    engine.swap.start(Some(path));
+    engine.swap.start(First::File(path));
     engine.put(&table(2, &[adds(1)])).unwrap();
     assert_eq!(outputs(&engine.connect().infer("adds", [0.0; 3])), [1.0; 3]);
 }
