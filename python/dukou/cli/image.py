@@ -8,8 +8,11 @@ NAME is what `dukou serve` takes: a version, a deployment, a project's folder, a
 shell, no Python and no base; it runs as user 65532, writes nothing, and takes threads and memory limits
 from its container.
 
-Off loopback it answers whoever holds a key, by TLS: mount a folder with `keys.json`, `tls.crt` and
-`tls.key` at /run/dukou. With --insecure it answers anybody, in clear.
+Off loopback it answers whoever holds a key, by TLS. What it needs for that is mounted at /run/dukou:
+
+  dukou image access ./access                  this installation's keys, and a certificate
+
+With --insecure it answers anybody, in clear.
 """
 
 from __future__ import annotations
@@ -62,10 +65,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="load pickles: this runs the code that they carry",
     )
     build.add_argument("--json", action="store_true", help="as one JSON document")
+    access = actions.add_parser("access", help="write what a container has mounted to be asked")
+    access.add_argument("folder", type=Path, metavar="DIR", help="to be mounted at /run/dukou")
+    access.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="the name or address that callers use, for the certificate",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Writes the image, hands it over, and shows what it is made of."""
+    """Writes an image, or what one has mounted."""
+    return _access(arguments) if arguments.action == "access" else _build(arguments)
+
+
+def _access(arguments: argparse.Namespace) -> int:
+    from dukou.base.settings import dukou_home
+    from dukou.fleet.access import is_for_containers, write_access
+
+    folder = arguments.folder
+    first = write_access(dukou_home(), folder, arguments.host)
+    print(f"{folder}: keys.json, tls.crt and tls.key, to be mounted at /run/dukou")
+    if first is not None:
+        print(f"  the first key, shown once: {first.text}")
+        print("  `dukou keys add` makes others; then run this again")
+    if not is_for_containers():
+        print("  they are yours: run podman with `--userns keep-id:uid=65532,gid=65532`")
+    return 0
+
+
+def _build(arguments: argparse.Namespace) -> int:
     from dukou.base.errors import InputError
     from dukou.base.settings import dukou_home
     from dukou.deploy.standalone import write_folder
@@ -188,8 +217,9 @@ def _ways_to_run(image: Image, tool: str | None) -> list[str]:
             f"  {program} run --rm --read-only -p 127.0.0.1:{port}:{port} {image.reference}",
         ]
     return [
+        "  dukou image access ./access",
         f"  {program} run --rm --read-only -p {port}:{port} -v ./access:/run/dukou:ro {image.reference}",
-        "  (./access holds keys.json, tls.crt and tls.key; on this machine alone, without them:)",
+        "or on this machine alone, without keys:",
         f"  {program} run --rm --read-only --network host {image.reference} --listen http=127.0.0.1:{port}",
     ]
 

@@ -39,6 +39,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             "dukou.cli.serve", "answer requests with model files or registry versions"
         ),
         "image": Command("dukou.cli.image", "an image that holds a model and the engine alone"),
+        "fleet": Command("dukou.cli.fleet", "several replicas: Kubernetes objects"),
         "predict": Command("dukou.cli.predict", "send rows to a server: CSV, JSON, NPY or stdin"),
         "keys": Command("dukou.cli.keys", "who may ask a server off loopback: add, rotate, revoke"),
         "status": Command("dukou.cli.status", "what runs here, and how it does"),

@@ -23,6 +23,7 @@ from dukou.deploy.compile import Surroundings, compile_deployment, deployment_of
 from dukou.deploy.document import Deployment
 from dukou.deploy.libraries import find_libraries
 from dukou.package.disk import translate_errors
+from dukou.package.encryption import is_encrypted
 from dukou.package.extract import copy_versions
 from dukou.package.store import Store
 from dukou.package.unpack import read_config, verify_version
@@ -107,6 +108,12 @@ class Contents:
     def digests(self) -> tuple[str, ...]:
         """Of the packaged versions."""
         return tuple(model.digest for model in self.models if model.is_packaged)
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether an encryption key is needed to serve it."""
+        manifests = (self.store.read_manifest(self.store.find_version(d)) for d in self.digests)
+        return any(is_encrypted(manifest) for manifest in manifests)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,40 @@ def measure_subject(
         forms=_forms(subject, into, seconds, say),
         load_before=load_before,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a request and the engine cost on this machine.
+
+    Attributes:
+        cpu_us: CPU time of the engine a request, under full load.
+        memory_bytes: the most that the engine held, from its very first start to the end of the load.
+        first_start_s: from starting the engine to its first answer, with nothing prepared.
+    """
+
+    cpu_us: float
+    memory_bytes: int
+    first_start_s: float
+
+
+def measure_cost(subject: Subject, *, seconds: float) -> Cost:
+    """What sizing needs, without latencies and without other forms of the model.
+
+    Args:
+        subject: the model with requests.
+        seconds: of load.
+
+    Raises:
+        DukouError: the engine does not start, refuses the model, or its requests.
+    """
+    bodies = request_bodies(subject.model, subject.samples)
+    with tempfile.TemporaryDirectory(prefix="dukou-measure-") as folder:
+        home = Path(folder)
+        files = _write_bodies(bodies, home)
+        with _serve(subject, home, bodies[0]) as (engine, first_start_s, url, first_peak):
+            cpu_us, _, _ = _load_fully(engine, url, files, seconds)
+            return Cost(cpu_us, max(first_peak, _peak_memory(engine.pid)), first_start_s)
 
 
 def _rates(reached: float, wanted: float | None) -> list[float]:
