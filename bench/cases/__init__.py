@@ -15,6 +15,7 @@ CASES = {
     "swap": "bench.cases.swap",
     "start": "bench.cases.start",
     "guarded": "bench.cases.guarded",
+    "cache-hit": "bench.cases.cache_hit",
 }
 
 

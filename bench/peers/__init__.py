@@ -12,6 +12,7 @@ PEERS = {
     "echo": "bench.peers.echo:Echo",
     "naive-rust": "bench.peers.naive_rust:NaiveRust",
     "dukou": "bench.peers.dukou:Dukou",
+    "dukou-cached": "bench.peers.dukou:DukouCached",
     "dukou-guarded": "bench.peers.dukou:DukouGuarded",
     "triton": "bench.peers.triton:Triton",
     "mosec": "bench.peers.mosec:Mosec",

@@ -42,6 +42,24 @@ class Dukou:
             yield Running(server.pid, url, server.command, server.started_at, swap=swap)
 
 
+class DukouCached:
+    """`dukou serve digits.onnx --cache 64m`."""
+
+    name = "dukou-cached"
+    settings = "`dukou serve FILE --cache 64m`; access log, metrics and limits are on by default"
+
+    def versions(self) -> dict[str, str]:
+        """Ours."""
+        return Dukou().versions()
+
+    @contextmanager
+    def start(self, digits: Digits, folder: Path) -> Iterator[Running]:
+        """On port 0."""
+        with serve([digits.files["1"]], folder, ["--cache", "64m"]) as (server, facts):
+            url = f"{facts['url']}/v2/models/{NAME}/infer"
+            yield Running(server.pid, url, server.command, server.started_at)
+
+
 class DukouGuarded:
     """`dukou serve digits.onnx --secure`: TLS, a key with a rate, address lists; as off loopback."""
 

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use dukou_types::Principal;
 
 use crate::{
+    cache::Found,
     private::{is_harmless, is_machine_made},
     record::Outcome,
 };
@@ -38,6 +39,7 @@ pub fn push_line(line: &mut Vec<u8>, outcome: &Outcome<'_>, request: Duration, n
     if let Some(compute) = outcome.compute {
         push_number(line, "compute_us", micros(compute));
     }
+    push_text(line, "cache", outcome.found.map(Found::as_str));
     push_number(line, "rows", outcome.rows as u64);
     push_number(line, "batch_rows", outcome.batch_rows as u64);
     push_number(line, "bytes_in", outcome.bytes_in as u64);

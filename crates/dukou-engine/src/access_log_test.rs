@@ -29,6 +29,7 @@ fn outcome<'a>(client_id: Option<&'a str>, principal: &'a Principal) -> Outcome<
         compute: Some(Duration::from_micros(31)),
         rows: 1,
         batch_rows: 4,
+        found: None,
         bytes_in: 10,
         bytes_out: 20,
         principal,

@@ -11,7 +11,7 @@ use std::{
 use dukou_batch::Observe;
 use dukou_types::ErrorCode;
 
-use crate::table::Dialect;
+use crate::{cache::Found, table::Dialect};
 
 /// Upper bounds of the histograms in microseconds, inclusive; a last bucket holds what is above.
 pub const BOUNDS_US: [u64; 18] = {
@@ -43,6 +43,8 @@ pub struct RequestCount {
     pub request: Duration,
     /// From the queue's door to the run; none where it never ran.
     pub queue: Option<Duration>,
+    /// What the cache did; none where there is none, or where the request failed.
+    pub found: Option<Found>,
 }
 
 /// The counters of one arm. Cheap to add to from any thread.
@@ -83,6 +85,8 @@ struct Shard {
     compute: Histogram,
     batch_rows: [AtomicU64; ROW_BUCKETS],
     batch_rows_sum: AtomicU64,
+    found: [AtomicU64; Found::ALL.len()],
+    rows_not_run: AtomicU64,
 }
 
 /// Durations: their sum in nanoseconds, and how many fell into each bucket.
@@ -138,6 +142,8 @@ impl ArmCounters {
             compute: Histogram::new(),
             batch_rows: zeros(),
             batch_rows_sum: AtomicU64::new(0),
+            found: zeros(),
+            rows_not_run: AtomicU64::new(0),
         };
         Self {
             shards: (0..shards).map(|_| shard()).collect(),
@@ -166,6 +172,12 @@ impl ArmCounters {
         if let Some(queue) = count.queue {
             shard.queue.add(queue);
         }
+        if let Some(found) = count.found {
+            shard.found[found as usize].fetch_add(1, Relaxed);
+            if found != Found::Miss {
+                shard.rows_not_run.fetch_add(count.rows as u64, Relaxed);
+            }
+        }
     }
 
     /// Counts one run of the model. Called once a batch, whoever rode in it.
@@ -193,6 +205,8 @@ impl ArmCounters {
             totals.compute.add(&shard.compute);
             add_counts(&mut totals.batch_rows, &shard.batch_rows);
             totals.batch_rows_sum += shard.batch_rows_sum.load(Relaxed);
+            add_counts(&mut totals.found, &shard.found);
+            totals.rows_not_run += shard.rows_not_run.load(Relaxed);
         }
         totals.agreement = Agreement {
             compared: self.agreement.compared.load(Relaxed),
@@ -238,6 +252,10 @@ pub struct Totals {
     pub batch_rows: [u64; ROW_BUCKETS],
     /// Rows of all batches.
     pub batch_rows_sum: u64,
+    /// Well answered requests that a cache looked at, by what it did.
+    pub found: [u64; Found::ALL.len()],
+    /// Rows of those that were not run.
+    pub rows_not_run: u64,
     /// A shadow's answers against those that callers got.
     pub agreement: Agreement,
 }
@@ -273,6 +291,8 @@ impl Default for Totals {
             compute: TimeTotals::default(),
             batch_rows: [0; ROW_BUCKETS],
             batch_rows_sum: 0,
+            found: [0; Found::ALL.len()],
+            rows_not_run: 0,
             agreement: Agreement::default(),
         }
     }
@@ -296,6 +316,8 @@ impl Totals {
         self.compute.merge(&other.compute);
         merge_counts(&mut self.batch_rows, &other.batch_rows);
         self.batch_rows_sum += other.batch_rows_sum;
+        merge_counts(&mut self.found, &other.found);
+        self.rows_not_run += other.rows_not_run;
         self.agreement.compared += other.agreement.compared;
         self.agreement.differ += other.agreement.differ;
         self.agreement.dropped += other.agreement.dropped;

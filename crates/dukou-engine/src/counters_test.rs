@@ -19,6 +19,7 @@ fn what_many_threads_count_adds_up_to_the_last_one() {
                         rows: 1 + thread,
                         request: Duration::from_micros(120),
                         queue: error.is_none().then_some(Duration::from_micros(7)),
+                        found: None,
                     });
                     if turn % 4 == 0 {
                         counters.ran(4, Duration::from_micros(60));

@@ -6,7 +6,10 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -138,6 +141,7 @@ impl Loader {
             model: model.name.clone(),
             version: version.version.clone(),
             digest,
+            identity: next_identity(),
             signature: Arc::new(signature),
             facts: Facts {
                 load: started.elapsed(),
@@ -187,6 +191,12 @@ impl Loader {
         })?;
         Ok(Opened { model, packaged })
     }
+}
+
+/// A number that no other load of this process has.
+fn next_identity() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Relaxed)
 }
 
 /// From the first encrypted version on nobody reads this process's memory: no core, no debugger.

@@ -11,6 +11,7 @@ use std::{
 use dukou_types::ErrorCode;
 
 use crate::{
+    cache::{Found, Kept},
     counters::{BOUNDS_US, TimeTotals, Totals},
     engine::Engine,
     serving::Serving,
@@ -66,6 +67,7 @@ pub fn render_own(engine: &Engine) -> String {
     });
     batch_rows(&mut page, &by_version);
     shadow_rows(&mut page, &shadows);
+    found(&mut page, &by_version);
     tap(&mut page, engine);
 
     page.gauge(
@@ -95,6 +97,7 @@ pub fn render_own(engine: &Engine) -> String {
     page.sample("dukou_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     if let Some(serving) = serving {
         table(&mut page, &serving);
+        caches(&mut page, &serving);
     }
     page.0
 }
@@ -212,6 +215,44 @@ fn table(page: &mut Page, serving: &Serving) {
     for ([model, version], loaded) in &versions {
         let labels = [*model, *version, ("residency", loaded.facts.residency)];
         page.sample("dukou_model_residency", &labels, 1);
+    }
+}
+
+/// What the caches did about requests.
+fn found(page: &mut Page, by_version: &ByVersion) {
+    const NAME: &str = "dukou_cache_requests_total";
+    page.family(NAME, "counter", "Answered requests that a cache looked at, by what it did.");
+    for ((model, version), totals) in by_version {
+        for (found, count) in Found::ALL.into_iter().zip(totals.found) {
+            let labels = [("model", &**model), ("version", &**version), ("result", found.as_str())];
+            if totals.found != [0; Found::ALL.len()] {
+                page.sample(NAME, &labels, count);
+            }
+        }
+    }
+}
+
+/// What the caches hold.
+fn caches(page: &mut Page, serving: &Serving) {
+    let kept: Vec<(&str, Kept)> = serving
+        .models
+        .iter()
+        .filter_map(|model| Some((model.name.as_str(), model.cache.as_ref()?.kept())))
+        .collect();
+    let families: [(&str, &str, &str, fn(&Kept) -> u64); 5] = [
+        ("dukou_cache_bytes", "gauge", "Bytes that a model's cache holds.", |k| k.bytes),
+        ("dukou_cache_max_bytes", "gauge", "Bytes that it may hold.", |k| k.max_bytes),
+        ("dukou_cache_entries", "gauge", "Answers that it holds.", |k| k.entries as u64),
+        ("dukou_cache_evicted_total", "counter", "Answers that went for want of room.", |k| {
+            k.evicted
+        }),
+        ("dukou_cache_expired_total", "counter", "Answers whose time was over.", |k| k.expired),
+    ];
+    for (name, kind, help, value) in families {
+        page.family(name, kind, help);
+        for (model, kept) in &kept {
+            page.sample(name, &[("model", model)], value(kept));
+        }
     }
 }
 

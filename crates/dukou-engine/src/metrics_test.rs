@@ -104,6 +104,7 @@ fn counted() -> Engine {
                 rows: 3,
                 request: Duration::from_micros(150),
                 queue: error.is_none().then_some(Duration::from_secs(100)),
+                found: None,
             });
         }
         counters.batch(5, Duration::from_micros(50));

@@ -10,7 +10,8 @@ use std::{
 use dukou_types::{ErrorCode, Principal, RequestId};
 
 use crate::{
-    access_log::AccessLog, counters::RequestCount, serving::Lane, state::State, table::Dialect,
+    access_log::AccessLog, cache::Found, counters::RequestCount, serving::Lane, state::State,
+    table::Dialect,
 };
 
 /// One answered request, as the doors saw it.
@@ -44,6 +45,8 @@ pub struct Outcome<'a> {
     pub rows: usize,
     /// Rows of the batch it rode in; 0 where it never ran.
     pub batch_rows: usize,
+    /// What the cache did; none where the model has none or the request failed.
+    pub found: Option<Found>,
     /// Bytes of the body that came.
     pub bytes_in: usize,
     /// Bytes of the body that left.
@@ -76,6 +79,7 @@ impl Recorder {
                 rows: outcome.rows,
                 request,
                 queue: outcome.queue,
+                found: outcome.found,
             }),
             (None, Some(code)) => self.state.refused(outcome.dialect, code),
             // Health and metadata are answered from the table: nothing that a decision needs.

@@ -43,6 +43,7 @@ impl Unheard {
             compute: None,
             rows: 0,
             batch_rows: 0,
+            found: None,
             bytes_in: 0,
             bytes_out: 0,
             principal: &Principal::Unknown,

@@ -34,6 +34,9 @@ pub const REVISION: HeaderName = HeaderName::from_static("dukou-revision");
 /// The engine's id of the request.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("dukou-request-id");
 
+/// How a request that a cache looked at came to its answer.
+pub const CACHE: HeaderName = HeaderName::from_static("dukou-cache");
+
 /// A body in pieces, none of which is copied on its way out.
 #[derive(Debug, Default)]
 pub struct Rope {

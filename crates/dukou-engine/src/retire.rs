@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    cache::Cache,
     serving::{Loaded, Serving},
     state::State,
 };
@@ -19,11 +20,17 @@ pub fn retire(before: Arc<Serving>, serving: &Serving, state: &Arc<State>) -> us
         .cloned()
         .collect();
     let count = leaving.len();
+    let identities: Vec<u64> = leaving.iter().map(|loaded| loaded.identity).collect();
+    let caches: Vec<Arc<Cache>> = serving.models.iter().filter_map(|m| m.cache.clone()).collect();
+    let forget = move || caches.iter().for_each(|cache| cache.forget(&identities));
+    forget();
     let state = Arc::clone(state);
     let old = Arc::downgrade(&before);
     drop(before);
     let wait = move || {
         wait_until_free(&old, &leaving);
+        // Their last requests may have left answers behind.
+        forget();
         let freed = !leaving.is_empty();
         drop(leaving);
         state.freeze();

@@ -19,6 +19,7 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 
 use crate::{
+    cache::Cache,
     counters::ArmCounters,
     keys::Keys,
     load::{settings, size},
@@ -123,6 +124,8 @@ pub struct Model {
     pub(crate) shadow: Option<Arc<Shadow>>,
     /// Which answered requests the tap keeps.
     pub(crate) capture: Option<Capture>,
+    /// Answers that are known. Carried over from table to table while its settings stay.
+    pub(crate) cache: Option<Arc<Cache>>,
 }
 
 /// A version that answers some requests too, unseen, and how often.
@@ -171,6 +174,8 @@ pub struct Lane {
     pub version_header: HeaderValue,
     /// The value of `dukou-revision`.
     pub revision_header: HeaderValue,
+    /// The model's cache, where it has one.
+    pub cache: Option<Arc<Cache>>,
 }
 
 impl Serving {
@@ -215,6 +220,9 @@ pub struct Loaded {
     pub version: Version,
     /// Its manifest's digest; none for a bare file.
     pub digest: Option<Digest>,
+    /// A number of this process's that no other load has: what answers are kept under. The same version
+    /// loaded again is another one, for it may be run otherwise and a bare file may have changed.
+    pub identity: u64,
     /// What it takes and gives; `batchable` as it was proved here.
     pub signature: Arc<Signature>,
     /// What was seen while it was loaded.
@@ -304,8 +312,11 @@ impl Serving {
         state: &State,
     ) -> Result<Self, Failure> {
         let models = document.models.iter().map(|served| {
-            let lanes = Lanes { document: &document, served, loaded: &loaded, state };
             let before = before.and_then(|before| before.model(served.name.as_str()));
+            let kept = before.and_then(|before| before.cache.as_ref());
+            let cache = served.cache.as_ref().map(|cache| Cache::carried_over(cache, kept));
+            let cache = cache.transpose()?;
+            let lanes = Lanes { document: &document, served, loaded: &loaded, state, cache };
             Ok(Arc::new(lanes.model(before.map(Arc::as_ref))?))
         });
         let models = models.collect::<Result<Vec<_>, Failure>>()?;
@@ -354,6 +365,7 @@ struct Lanes<'a, F> {
     served: &'a ServedModel,
     loaded: &'a F,
     state: &'a State,
+    cache: Option<Arc<Cache>>,
 }
 
 impl<F: Fn(&ModelName, &Version) -> Option<Arc<Loaded>>> Lanes<'_, F> {
@@ -395,6 +407,7 @@ impl<F: Fn(&ModelName, &Version) -> Option<Arc<Loaded>>> Lanes<'_, F> {
                 below: part_of_draws(capture.share),
                 buffer_bytes: size(capture.buffer_bytes),
             }),
+            cache: self.cache.clone(),
         })
     }
 
@@ -417,6 +430,7 @@ impl<F: Fn(&ModelName, &Version) -> Option<Arc<Loaded>>> Lanes<'_, F> {
             version_header: HeaderValue::from_str(version.as_str()).map_err(internal)?,
             revision_header: HeaderValue::from_str(revision.as_str()).map_err(internal)?,
             revision: revision.clone(),
+            cache: self.cache.clone(),
         }))
     }
 }

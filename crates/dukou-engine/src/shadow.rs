@@ -135,6 +135,7 @@ fn send(
             rows,
             request: began.elapsed(),
             queue,
+            found: None,
         });
     });
 }

@@ -27,7 +27,7 @@ use crate::{
     access::{Origin, enforce},
     address::address,
     admit::admit,
-    cache,
+    cache::{self, Answered, Found},
     describe::{describe, ready},
     engine::Engine,
     penalty::Penalty,
@@ -60,6 +60,8 @@ pub(crate) struct Answer {
     body: Rope,
     /// Bytes of JSON before raw tensors.
     header_length: Option<usize>,
+    /// What the cache did.
+    found: Option<Found>,
 }
 
 /// How long a client says that it will wait, in milliseconds.
@@ -191,11 +193,14 @@ where
         let ride = version.batcher.submit(request, Arc::clone(&lane.counters) as _);
         // An inline run is over before a timer could fire; a pooled one may be any time away.
         let inline = version.batcher.is_inline();
-        async move { if inline { ride.await } else { before(deadline, ride).await? } }
+        let lane = &*lane;
+        async move {
+            let ran = if inline { ride.await } else { before(deadline, ride).await? }?;
+            complete(&ran.0, lane).map(|()| ran)
+        }
     });
-    let (response, ride) = answered.await?;
-    visit.rode(&ride);
-    complete(&response, &lane)?;
+    let Answered { response, ride, found } = answered.await?;
+    visit.answered(ride, found);
 
     // encode: in the client's dialect and the carriage that it asked for.
     let mut out = Vec::with_capacity(encoded_size(&response));
@@ -211,12 +216,13 @@ where
         content_type: HeaderValue::from_static(encoded.content_type()),
         body: Rope::from(Bytes::from(out)),
         header_length: encoded.header_length,
+        found,
     })
 }
 
 impl Answer {
     fn described((content_type, body): (HeaderValue, Rope)) -> Self {
-        Self { content_type, body, header_length: None }
+        Self { content_type, body, header_length: None, found: None }
     }
 
     fn into_response(self) -> Response<Rope> {
@@ -226,6 +232,9 @@ impl Answer {
         headers.insert(CONTENT_TYPE, self.content_type);
         if let Some(length) = self.header_length {
             headers.insert(v2::HEADER_LENGTH, length.into());
+        }
+        if let Some(found) = self.found {
+            headers.insert(reply::CACHE, HeaderValue::from_static(found.as_str()));
         }
         response
     }

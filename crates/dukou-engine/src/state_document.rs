@@ -6,6 +6,7 @@ use dukou_types::ErrorCode;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    cache::Found,
     counters::{BOUNDS_US, TimeTotals, Totals},
     engine::Engine,
     serving::{Model, Serving},
@@ -40,6 +41,7 @@ pub fn state(swap: &Swap) -> Value {
         },
         "bounds_us": BOUNDS_US,
         "arms": state.arms().iter().map(|(key, totals)| arm(key, totals)).collect::<Vec<_>>(),
+        "caches": serving.as_deref().map(caches).unwrap_or_default(),
         "refused": refused,
         "access_log_dropped": engine.access_log.dropped(),
         "table_unsaved": swap.unsaved(),
@@ -50,6 +52,22 @@ pub fn state(swap: &Swap) -> Value {
 /// Requests that wait, over all versions.
 fn queued(serving: &Serving) -> usize {
     serving.versions().map(|loaded| loaded.batcher.queued()).sum()
+}
+
+/// What the models' caches hold.
+fn caches(serving: &Serving) -> Vec<Value> {
+    let cache = |model: &Model| {
+        let kept = model.cache.as_ref()?.kept();
+        Some(json!({
+            "model": model.name,
+            "entries": kept.entries,
+            "bytes": kept.bytes,
+            "max_bytes": kept.max_bytes,
+            "evicted": kept.evicted,
+            "expired": kept.expired,
+        }))
+    };
+    serving.models.iter().filter_map(|model| cache(model)).collect()
 }
 
 fn arm(key: &ArmKey, totals: &Totals) -> Value {
@@ -73,6 +91,15 @@ fn arm(key: &ArmKey, totals: &Totals) -> Value {
             "dropped": totals.agreement.dropped,
         })
     });
+    let cache = (totals.found != [0; Found::ALL.len()]).then(|| {
+        let count = |found: Found| totals.found[found as usize];
+        json!({
+            "hit": count(Found::Hit),
+            "wait": count(Found::Wait),
+            "miss": count(Found::Miss),
+            "rows_not_run": totals.rows_not_run,
+        })
+    });
     json!({
         "model": key.model,
         "version": key.version,
@@ -88,6 +115,7 @@ fn arm(key: &ArmKey, totals: &Totals) -> Value {
         "compute_us": times(&totals.compute),
         "batch_rows": batch_rows,
         "agreement": agreement,
+        "cache": cache,
     })
 }
 

@@ -18,6 +18,7 @@ fn count(error: Option<ErrorCode>, rows: usize) -> RequestCount {
         rows,
         request: Duration::from_micros(120),
         queue: error.is_none().then_some(Duration::from_micros(7)),
+        found: None,
     }
 }
 

@@ -154,6 +154,20 @@ pub struct ServedModel {
     /// Which answered requests are kept for the monitor.
     #[serde(deserialize_with = "Option::deserialize")]
     pub capture: Option<Capture>,
+    /// How many answers are kept for whoever asks the same again; null: none.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub cache: Option<Caching>,
+}
+
+/// How many answers are kept for whoever asks the same again, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Caching {
+    /// Bytes of questions and answers together.
+    pub max_bytes: u64,
+    /// How long an answer is good; null: for as long as its version is served and there is room.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub ttl_ms: Option<u64>,
 }
 
 /// A version that answers a share of the split's requests too, after their callers have their answers.

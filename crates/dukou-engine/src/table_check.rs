@@ -122,6 +122,12 @@ fn check_model(path: &str, model: &ServedModel) -> Checked {
         range(&format!("{path}.capture.share"), capture.share, 1, 1_000_000)?;
         range(&format!("{path}.capture.buffer_bytes"), capture.buffer_bytes, 1, u64::MAX)?;
     }
+    if let Some(cache) = &model.cache {
+        range(&format!("{path}.cache.max_bytes"), cache.max_bytes, 65_536, u64::MAX)?;
+        if let Some(ttl) = cache.ttl_ms {
+            range(&format!("{path}.cache.ttl_ms"), ttl, 1, 31_536_000_000)?;
+        }
+    }
     range(&format!("{path}.batching.max_rows"), model.batching.max_rows, 1, 65_536)?;
     range(&format!("{path}.batching.max_bytes"), model.batching.max_bytes, 1, u64::MAX)?;
     range(&format!("{path}.batching.delay_us"), model.batching.delay_us, 0, 1_000_000)?;

@@ -17,6 +17,7 @@ use dukou_wire::{Decoded, Target};
 use http::Response;
 
 use crate::{
+    cache::Found,
     counters::thread_number,
     engine::Engine,
     events::{Level, log},
@@ -54,6 +55,7 @@ pub struct Visit<'e> {
     in_flight: Option<InFlight<'e>>,
     rows: usize,
     ride: Option<Ride>,
+    found: Option<Found>,
     over: bool,
 }
 
@@ -77,6 +79,7 @@ impl<'e> Visit<'e> {
             in_flight: None,
             rows: 0,
             ride: None,
+            found: None,
             over: false,
         }
     }
@@ -121,9 +124,10 @@ impl<'e> Visit<'e> {
         request
     }
 
-    /// It was run.
-    pub fn rode(&mut self, ride: &Ride) {
-        self.ride = Some(*ride);
+    /// It was run, or the cache had its answer.
+    pub fn answered(&mut self, ride: Option<Ride>, found: Option<Found>) {
+        self.ride = ride;
+        self.found = found;
     }
 
     /// Its answer is known: writes it down.
@@ -187,6 +191,7 @@ impl<'e> Visit<'e> {
             compute: duration(|ride| ride.compute),
             rows: self.rows,
             batch_rows: self.ride.map_or(0, |ride| ride.rows),
+            found: self.found,
             bytes_in: self.bytes_in,
             bytes_out,
             principal: &self.principal,

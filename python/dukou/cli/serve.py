@@ -68,6 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--deny", action="append", default=[], metavar="NETWORK", help="who may not connect"
     )
+    parser.add_argument(
+        "--cache", metavar="SIZE", help="keep so much of answers for whoever asks the same: 64m"
+    )
+    parser.add_argument(
+        "--cache-ttl", metavar="TIME", help="how long a kept answer is good: 10min (for ever)"
+    )
     parser.add_argument("--threads", type=int, help="worker threads of the engine")
     parser.add_argument("--engine", metavar="PATH", help="another engine program")
     parser.add_argument("--runtime", metavar="PATH", help="another ONNX Runtime library")
@@ -117,6 +123,7 @@ def _with_folder(error: DukouError, words: list[str]) -> DukouError:
 def _serve(arguments: argparse.Namespace) -> int:
     from dukou.base.settings import dukou_home
     from dukou.deploy.door import furnish
+    from dukou.deploy.override import Override, cache_of_words
     from dukou.serve.announce import announce
     from dukou.serve.choose import choose, choose_door
     from dukou.serve.supervisor import supervise
@@ -142,6 +149,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         home=home,
         trust_pickle=arguments.trust_pickle,
         door=door,
+        override=Override(cache=cache_of_words(arguments.cache, arguments.cache_ttl)),
     )
     door, first_key = furnish(door, home, arguments.host)
     order = order._replace(door=door)

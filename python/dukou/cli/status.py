@@ -105,6 +105,7 @@ def _show(server: dict[str, Any]) -> str:
             f"{gauges['in_flight']} in flight · {gauges['queued']} queued"
         )
         lines += ["  " + line for line in _show_arms(state).splitlines()]
+        lines += [f"  {line}" for line in _show_caches(state)]
         if state.get("table_unsaved"):
             lines.append(f"  the table is not kept on disk: {state['table_unsaved']}")
     for rollout in server["rollouts"]:
@@ -195,7 +196,7 @@ def _show_arms(state: dict[str, Any]) -> str:
                 str(count["errors"]),
                 show_duration(quantile(bounds, count["request_us"], 0.5)),
                 show_duration(quantile(bounds, count["request_us"], 0.99)),
-                f"{count['rows'] / count['batches']:.1f}" if count["batches"] else "-",
+                f"{count['rows_run'] / count['batches']:.1f}" if count["batches"] else "-",
             ]
         )
     if not rows:
@@ -209,6 +210,28 @@ def _show_arms(state: dict[str, Any]) -> str:
     return text
 
 
+def _show_caches(state: dict[str, Any]) -> list[str]:
+    """What the caches hold, and what they did about requests."""
+    from dukou.cli.show import show_bytes
+
+    lines = []
+    for cache in state["caches"]:
+        done = dict.fromkeys(("hit", "wait", "miss"), 0)
+        for arm in state["arms"]:
+            if arm["model"] == cache["model"] and arm["cache"] is not None:
+                done = {name: count + arm["cache"][name] for name, count in done.items()}
+        asked = sum(done.values())
+        spared = (
+            f"{(done['hit'] + done['wait']) / asked:.0%} of {asked} answers" if asked else "nothing"
+        )
+        lines.append(
+            f"cache of {cache['model']}: {spared} not run (hit {done['hit']}, wait {done['wait']}, "
+            f"miss {done['miss']}); {cache['entries']} kept, {show_bytes(cache['bytes'])} of "
+            f"{show_bytes(cache['max_bytes'])}, {cache['evicted']} pushed out, {cache['expired']} expired"
+        )
+    return lines
+
+
 def _by_arm(arms: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
     """The counters of each version and arm, those of its tables added together."""
     added: dict[tuple[str, str], dict[str, Any]] = {}
@@ -216,10 +239,13 @@ def _by_arm(arms: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]
         counts = arm["request_us"]["counts"]
         total = added.setdefault(
             (f"{arm['model']}:{arm['version']}", arm["arm"]),
-            {"requests": 0, "errors": 0, "rows": 0, "batches": 0, "request_us": [0] * len(counts)},
+            {"requests": 0, "errors": 0, "rows_run": 0, "batches": 0}
+            | {"request_us": [0] * len(counts)},
         )
-        for name in ("requests", "rows", "batches"):
+        for name in ("requests", "batches"):
             total[name] += arm[name]
+        # What the cache answered rode in no batch.
+        total["rows_run"] += arm["rows"] - (arm["cache"] or {}).get("rows_not_run", 0)
         total["errors"] += arm["requests"] - arm["codes"].get("ok", 0)
         total["request_us"] = [a + b for a, b in zip(total["request_us"], counts, strict=True)]
     return added

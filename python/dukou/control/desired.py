@@ -14,6 +14,7 @@ from dukou.control.split import follows_champion, split_for_rollout
 from dukou.deploy.compile import Surroundings, compile_deployment
 from dukou.deploy.document import Deployment
 from dukou.deploy.door import Door
+from dukou.deploy.override import Override
 from dukou.deploy.placement import unplaced
 from dukou.deploy.standalone import find_deployment
 from dukou.deploy.table import ServingTable
@@ -42,6 +43,7 @@ class DesiredState:
         self._registry = registry
         self._door = Door.from_json(document["door"])
         self._numbering = Numbering(registry, subject_of(document))
+        self._override = Override.from_json(document["override"])
         self.store = Store(self._home / "store")
         # digest → class names: a version never changes.
         self._labels: dict[str, tuple[str, ...]] = {}
@@ -96,9 +98,10 @@ class DesiredState:
             door=self._door,
             principals=self._door.principals(self._home),
             bare=[
-                bare_model(ModelName(entry["name"]), Path(entry["file"]))
+                bare_model(ModelName(entry["name"]), Path(entry["file"]), self._override)
                 for entry in self._document["files"]
             ],
+            override=self._override,
         )
         deployments = [
             self._deployment(e["name"], e["reference"]) for e in self._document["references"]

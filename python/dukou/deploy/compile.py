@@ -16,6 +16,7 @@ from dukou.base.errors import InputError, StateError
 from dukou.deploy import defaults
 from dukou.deploy.document import Arm, DeployedModel, Deployment
 from dukou.deploy.door import LOOPBACK, Door
+from dukou.deploy.override import NO_OVERRIDE, Override
 from dukou.deploy.table import ServingTable
 
 _MILLION = 1_000_000
@@ -54,6 +55,7 @@ class Surroundings:
         door: what is allowed on the listeners.
         principals: whose keys are good on them, as in a table.
         bare: models served from bare files, as in a table.
+        override: what is said of every model in place of its deployment's word.
     """
 
     store: Path
@@ -65,6 +67,7 @@ class Surroundings:
     door: Door = LOOPBACK
     principals: Sequence[dict[str, Any]] = ()
     bare: Sequence[dict[str, Any]] = ()
+    override: Override = NO_OVERRIDE
 
 
 def compile_deployment(
@@ -95,7 +98,7 @@ def compile_deployment(
                 raise InputError("deploy.invalid", f"two models are called `{model.name}`")
             taken.add(model.name)
             place = f"deployment `{deployment.name}`: models.{index}"
-            compiled.append(_compile_model(model, place, resolve, labels, str(surroundings.store)))
+            compiled.append(_compile_model(model, place, resolve, labels, surroundings))
     document = {
         "format": 1,
         "revision": f"r{sequence}",
@@ -125,8 +128,9 @@ def _compile_model(
     place: str,
     resolve: Callable[[str], ResolvedVersion],
     labels: Callable[[str], Sequence[str]],
-    store: str,
+    surroundings: Surroundings,
 ) -> dict[str, Any]:
+    store, override = str(surroundings.store), surroundings.override
     found: dict[int, ResolvedVersion] = {}
     split: list[dict[str, Any]] = []
     for index, arm in enumerate(model.traffic):
@@ -168,6 +172,7 @@ def _compile_model(
             "share": max(1, round(model.capture.share * _MILLION)),
             "buffer_bytes": model.capture.buffer_bytes,
         },
+        "cache": override.cache or (model.cache and model.cache.model_dump()),
     }
 
 

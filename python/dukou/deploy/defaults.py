@@ -23,6 +23,11 @@ DEADLINE_MS = 30_000
 # Tensors that wait for the monitor, of one model.
 CAPTURE_BYTES = 8 * 1024 * 1024
 
+# Questions and answers that a cache keeps, where a deployment asks for one and does not say how much.
+CACHE_BYTES = 64 * 1024 * 1024
+LEAST_CACHE_BYTES = 64 * 1024
+LONGEST_CACHE_MS = 365 * 24 * 60 * 60 * 1000
+
 CONNECTIONS = 8192
 BODY_BYTES = 64 * 1024 * 1024
 JSON_DEPTH = 64

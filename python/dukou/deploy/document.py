@@ -108,6 +108,18 @@ class Capture(_Section):
     buffer_bytes: Annotated[int, Field(ge=1)] = defaults.CAPTURE_BYTES
 
 
+class Cache(_Section):
+    """How many answers are kept for whoever asks the same again: for models that always answer the same.
+
+    Attributes:
+        max_bytes: of questions and answers together.
+        ttl_ms: how long an answer is good; for as long as its version is served where absent.
+    """
+
+    max_bytes: Annotated[int, Field(ge=defaults.LEAST_CACHE_BYTES)] = defaults.CACHE_BYTES
+    ttl_ms: Annotated[int, Field(ge=1, le=defaults.LONGEST_CACHE_MS)] | None = None
+
+
 class Monitor(_Section):
     """What is looked for in the requests that `capture` keeps.
 
@@ -170,6 +182,7 @@ class DeployedModel(_Section):
         golden: what a version that does not reproduce its golden samples does to the table.
         shadow: a version that answers some requests too, unseen.
         capture: which requests are kept for the monitor; none where absent.
+        cache: how many answers are kept for whoever asks the same again; none where absent.
         monitor: what is looked for in them.
         privacy: what may be kept of them; what the version itself carries where absent.
     """
@@ -183,6 +196,7 @@ class DeployedModel(_Section):
     golden: Literal["require", "alarm", "off"] = "require"
     shadow: Shadow | None = None
     capture: Capture | None = None
+    cache: Cache | None = None
     monitor: Monitor = Monitor()
     privacy: Privacy | None = None
 

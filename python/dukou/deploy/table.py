@@ -15,6 +15,8 @@ from typing import Annotated, Literal, NoReturn, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from dukou.deploy import defaults
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Models = Annotated[
@@ -148,6 +150,23 @@ class Capture(_Document):
     ]
 
 
+class Cache(_Document):
+    """How many answers are kept for whoever asks the same again, and for how long."""
+
+    max_bytes: Annotated[
+        int, Field(ge=defaults.LEAST_CACHE_BYTES, description="of questions and answers together")
+    ]
+    ttl_ms: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=defaults.LONGEST_CACHE_MS,
+            description="how long an answer is good; null: for as long as its version is served and there "
+            "is room",
+        ),
+    ]
+
+
 class ServedModel(_Document):
     """A model with the versions that are served and where its traffic goes."""
 
@@ -164,6 +183,7 @@ class ServedModel(_Document):
         Shadow | None, Field(description="null: no request is answered by another version too")
     ]
     capture: Annotated[Capture | None, Field(description="null: nothing is kept")]
+    cache: Annotated[Cache | None, Field(description="null: every request is run")]
 
     @model_validator(mode="after")
     def _check_references(self) -> Self:

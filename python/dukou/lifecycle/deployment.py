@@ -59,6 +59,7 @@ def put_deployment(
             model.pop("capture", None)
             model.pop("monitor", None)
             model.pop("privacy", None)
+            model.pop("cache", None)
             for section, key in _OF_MODEL:
                 model[section] = {k: v for k, v in model.get(section, {}).items() if k != key}
             for section in {section for section, _ in _OF_MODEL}:
@@ -86,6 +87,8 @@ def _ours(project: Project, policy: PrivacyPolicy | None) -> dict[str, Any]:
         value = getattr(project.deploy, name)
         if value is not None:
             ours.setdefault(section, {})[key] = value
+    if project.deploy.cache is not None:
+        ours["cache"] = project.deploy.cache.document()
     return ours | _watching(project, policy)
 
 

@@ -19,6 +19,7 @@ from dukou.base.errors import InputError
 from dukou.base.ids import parse_model_name
 from dukou.base.sizes import parse_size
 from dukou.deploy.document import Profile
+from dukou.deploy.override import cache_document
 from dukou.evaluate.gates import check_gate_metrics
 from dukou.lifecycle.extends import load_extended
 from dukou.registry.entries import CHAMPION
@@ -298,6 +299,31 @@ class CanarySection(_Section):
         return Policy(**said)
 
 
+class CacheSection(_Section):
+    """`[deploy.cache]`: answers that are kept for whoever asks the same again; for models that always
+    answer the same.
+
+    Attributes:
+        size: of questions and answers together: `64m`.
+        ttl: how long an answer is good: `10min`; for as long as its version is served where absent.
+    """
+
+    size: str
+    ttl: str | None = None
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> CacheSection:
+        try:
+            self.document()
+        except InputError as error:
+            raise ValueError(error.message) from None
+        return self
+
+    def document(self) -> dict[str, int | None]:
+        """As in a deployment."""
+        return cache_document(self.size, self.ttl, keys=("deploy.cache.size", "deploy.cache.ttl"))
+
+
 class DeploySection(_Section):
     """`[deploy]`: how the new version is put in the place of the champion, and how it is run.
 
@@ -313,6 +339,7 @@ class DeploySection(_Section):
         queue: requests that wait; more is refused at once.
         deadline: of a request that names none: `500ms`.
         memory: that one engine may take: `256m`; watched, not enforced.
+        cache: answers that are kept; none where absent.
     """
 
     alias: str = "champion"
@@ -326,6 +353,7 @@ class DeploySection(_Section):
     queue: Annotated[int, Field(ge=1)] | None = None
     deadline: str | None = None
     memory: str | None = None
+    cache: CacheSection | None = None
 
     @model_validator(mode="after")
     def _canary_is_for_the_champion(self) -> DeploySection:

@@ -15,6 +15,7 @@ from dukou.base.errors import InputError
 from dukou.base.ids import ModelName, parse_model_name
 from dukou.deploy import defaults
 from dukou.deploy.door import LOOPBACK, Door
+from dukou.deploy.override import NO_OVERRIDE, Override
 
 # A bare file has no number of its own; clients that name a version name this one.
 VERSION = "1"
@@ -32,7 +33,7 @@ def name_of_file(path: Path) -> ModelName:
     return parse_model_name(name)
 
 
-def bare_model(name: ModelName, path: Path) -> dict[str, Any]:
+def bare_model(name: ModelName, path: Path, override: Override = NO_OVERRIDE) -> dict[str, Any]:
     """A model with one version: the ONNX file at `path`."""
     return {
         "name": name,
@@ -51,6 +52,7 @@ def bare_model(name: ModelName, path: Path) -> dict[str, Any]:
         "labels": [],
         "shadow": None,
         "capture": None,
+        "cache": override.cache,
     }
 
 
@@ -64,6 +66,7 @@ def bare_table(
     door: Door = LOOPBACK,
     principals: Sequence[dict[str, Any]] = (),
     sequence: int = 1,
+    override: Override = NO_OVERRIDE,
 ) -> dict[str, Any]:
     """The table that serves these files on these listeners."""
     return {
@@ -78,5 +81,5 @@ def bare_table(
             "access_log": None if access_log is None else str(access_log),
             "security_log": None if security_log is None else str(security_log),
         },
-        "models": [bare_model(name, path) for name, path in models.items()],
+        "models": [bare_model(name, path, override) for name, path in models.items()],
     }

@@ -13,6 +13,7 @@ from typing import Any
 from dukou.base.errors import InputError, RemoteError, relay_error
 from dukou.base.ids import ModelName, parse_model_name
 from dukou.deploy.door import LOOPBACK, Door, check_networks
+from dukou.deploy.override import NO_OVERRIDE, Override
 from dukou.serve.bare import name_of_file
 from dukou.serve.find import find_engine, find_runtime
 from dukou.serve.listen import is_loopback
@@ -52,6 +53,7 @@ def choose(
     threads: int | None = None,
     trust_pickle: bool = False,
     door: Door | None = None,
+    override: Override = NO_OVERRIDE,
 ) -> Order:
     """What to serve, every part of it checked as far as it can be without starting anything.
 
@@ -67,6 +69,7 @@ def choose(
         threads: worker threads of the engine.
         trust_pickle: whether pickles may be loaded, for conversion.
         door: who may come in; whoever is on this machine where None.
+        override: what is said of every model in place of its deployment's word.
 
     Raises:
         InputError: `formats.*`, `usage.invalid`, `config.invalid`.
@@ -110,6 +113,7 @@ def choose(
         threads=threads,
         golden=golden,
         door=door or LOOPBACK,
+        override=override,
     )
 
 

@@ -11,6 +11,7 @@ from dukou.base.ids import ModelName
 from dukou.base.settings import make_private_folder
 from dukou.deploy import defaults
 from dukou.deploy.door import LOOPBACK, Door
+from dukou.deploy.override import NO_OVERRIDE, Override
 from dukou.serve.folder import ServerFolder, running_servers
 
 # The one socket of this release. A table binds policies and dialects to names.
@@ -44,6 +45,7 @@ class Order(NamedTuple):
         threads: the engine's worker threads; its own choice where None.
         golden: model → input tensors of a golden sample of a converted file.
         door: who may come in.
+        override: what is said of every model in place of its deployment's word.
     """
 
     files: Mapping[ModelName, Path]
@@ -55,6 +57,7 @@ class Order(NamedTuple):
     threads: int | None = None
     golden: Mapping[str, list[dict[str, Any]]] = {}
     door: Door = LOOPBACK
+    override: Override = NO_OVERRIDE
 
     @property
     def first_name(self) -> str:
@@ -107,6 +110,7 @@ class Layout:
             "access_log": str(self.access_log),
             "security_log": str(self.security_log),
             "door": order.door.to_json(),
+            "override": order.override.to_json(),
             "files": [{"name": name, "file": str(path)} for name, path in order.files.items()],
             "references": [
                 {"name": reference.name, "reference": reference.text}

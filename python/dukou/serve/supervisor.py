@@ -241,6 +241,7 @@ class Supervisor:
             door=self.order.door,
             principals=self.order.door.principals(self.layout.home),
             sequence=self._sequence,
+            override=self.order.override,
         )
 
     def _start_engine(self) -> ChildProcess:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dukou.cli.status import _show_arms, _show_monitor
+from dukou.cli.status import _show_arms, _show_caches, _show_monitor
 
 
 def _arm(
@@ -21,6 +21,7 @@ def _arm(
         "batches": requests,
         "codes": codes,
         "request_us": {"sum": 0, "counts": [0, requests, 0]},
+        "cache": None,
     }
 
 
@@ -42,6 +43,20 @@ def test_tables_are_added_and_silent_direct_arms_left_out() -> None:
     ]
     assert rows[0].split()[4:] == ["75", "µs", "99.5", "µs", "2.0"]
     assert refused == "refused before a version was chosen: 4 wire.unknown-path"
+
+
+def test_what_a_cache_spared_is_shown_and_rides_in_no_batch() -> None:
+    arm = _arm("1", "r1", 10, 0)
+    arm |= {"batches": 2, "cache": {"hit": 7, "wait": 1, "miss": 2, "rows_not_run": 16}}
+    cache = {"model": "digits", "entries": 2, "bytes": 1500, "max_bytes": 1 << 20}
+    cache |= {"evicted": 3, "expired": 4}
+    state = {"bounds_us": [50, 100], "arms": [arm], "refused": {}, "caches": [cache]}
+    assert _show_arms(state).splitlines()[1].split()[-1] == "2.0"
+    (line,) = _show_caches(state)
+    assert line.startswith(
+        "cache of digits: 80% of 10 answers not run (hit 7, wait 1, miss 2); 2 kept"
+    )
+    assert line.endswith("3 pushed out, 4 expired")
 
 
 def test_captures_that_were_lost_or_are_damaged_are_told() -> None:

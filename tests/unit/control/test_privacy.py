@@ -60,6 +60,7 @@ def test_a_table_captures_nothing_that_nobody_spoke_of(place, capsys) -> None:
         "home": str(home.home),
         "listeners": ["main"],
         "door": LOOPBACK.to_json(),
+        "override": {},
         "connections": 10,
         "access_log": str(home.home / "access.jsonl"),
         "security_log": str(home.home / "security.jsonl"),

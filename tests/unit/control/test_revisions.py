@@ -31,6 +31,7 @@ def told(home: Path, machine: str, **said: Any) -> dict[str, Any]:
         "access_log": f"/log/{machine}.jsonl",
         "security_log": f"/log/{machine}-security.jsonl",
         "door": LOOPBACK.to_json(),
+        "override": {},
         "files": [],
         "references": [{"name": "chain", "reference": "chain"}],
         **said,

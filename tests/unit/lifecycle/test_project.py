@@ -38,6 +38,29 @@ def test_nothing_is_kept_of_what_callers_send_unless_asked_for(project: Path) ->
         assert kept.document["models"][0]["capture"] is not None
 
 
+def test_a_cache_is_the_projects_word(project: Path) -> None:
+    plain = project.read_text(encoding="utf-8")
+    with Registry.open(project.parent / "home") as registry:
+        registry.register_version("numbers", f"sha256:{1:064x}")
+        for section, kept in (
+            ('\n[deploy.cache]\nsize = "64m"\n', {"max_bytes": 64 << 20, "ttl_ms": None}),
+            (
+                '\n[deploy.cache]\nsize = "1m"\nttl = "5min"\n',
+                {"max_bytes": 1 << 20, "ttl_ms": 300_000},
+            ),
+            ("", None),
+        ):
+            project.write_text(plain + section, encoding="utf-8")
+            put_deployment(registry, load_project(project))
+            entry = registry.deployment("numbers")
+            assert entry is not None
+            assert entry.document["models"][0].get("cache") == kept
+        project.write_text(plain + '\n[deploy.cache]\nsize = "1k"\n', encoding="utf-8")
+        with pytest.raises(InputError, match="a cache has at least 64k") as caught:
+            load_project(project)
+        assert caught.value.code == "project.invalid"
+
+
 def test_a_folders_name_becomes_the_models_where_no_letter_is_lost(tmp_path: Path) -> None:
     create_project(tmp_path / "my model (2)")
     text = (tmp_path / "my model (2)" / "dukou.toml").read_text(encoding="utf-8")

@@ -62,6 +62,7 @@ pub fn table() -> Value {
             "labels": [],
             "shadow": null,
             "capture": null,
+            "cache": null,
         }],
     })
 }

@@ -6,6 +6,7 @@
 mod after;
 mod api;
 mod artifacts;
+mod caching;
 mod loading;
 mod support;
 mod swapping;

@@ -208,6 +208,7 @@ pub fn served(name: &str, versions: &[Value]) -> Value {
         "labels": [],
         "shadow": null,
         "capture": null,
+        "cache": null,
     })
 }
 
