@@ -85,7 +85,7 @@ impl Refused {
 /// Where a table comes from: what is asked of it differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Occasion {
-    /// Put by the control plane.
+    /// Put by the control plane, or a folder's.
     Put,
     /// At start: golden samples are replayed after readiness and no log file keeps it from serving, so
     /// that a restart never becomes an outage.
@@ -156,9 +156,14 @@ impl Swap {
 
     /// Loads the table that the engine begins with: the file named, or the last good one. Returns when
     /// it serves; golden samples follow on a thread of their own. What cannot be loaded is said and
-    /// leaves the engine without a table; gives whether it has one, or was to have none.
+    /// leaves the engine without a table; gives whether it has one, or was to have none. A folder is
+    /// held to its golden samples before: whoever starts it goes on with the one before where it fails.
     pub fn start(self: &Arc<Self>, first: First) -> bool {
         let _turn = self.turn.lock();
+        let occasion = match &first {
+            First::Folder(..) => Occasion::Put,
+            First::File(_) | First::Last => Occasion::Start,
+        };
         let table = match first {
             First::Folder(folder, surroundings) => folder.table(&surroundings).map(Some),
             First::File(path) => TableFile::at(path).read().map(Some),
@@ -166,7 +171,7 @@ impl Swap {
         };
         let outcome = match table {
             Ok(None) => return true,
-            Ok(Some(table)) => self.exchange(Arc::new(table), Occasion::Start).map(|_| ()),
+            Ok(Some(table)) => self.exchange(Arc::new(table), occasion).map(|_| ()),
             Err(failure) => Err(failure.into()),
         };
         match &outcome {

@@ -63,7 +63,7 @@ def write_layer(entries: Iterable[Entry], blobs: Path, *, compress: bool) -> Lay
     with incoming.open("wb") as file:
         blob = _Hashing(file)
         packed = (
-            gzip.GzipFile("", "wb", compresslevel=6, fileobj=blob, mtime=0) if compress else blob
+            gzip.GzipFile("", "wb", compresslevel=4, fileobj=blob, mtime=0) if compress else blob
         )
         plain = _Hashing(packed)
         with tarfile.open(fileobj=plain, mode="w|", format=tarfile.PAX_FORMAT) as archive:

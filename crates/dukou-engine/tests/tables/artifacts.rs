@@ -2,7 +2,11 @@
 
 use std::{fs, path::Path, thread};
 
-use dukou_engine::swap::{First, Refused};
+use dukou_engine::{
+    container::Container,
+    standalone::{Folder, Surroundings},
+    swap::{First, Refused},
+};
 use dukou_types::ErrorCode;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
@@ -136,6 +140,24 @@ fn a_restart_never_becomes_an_outage() {
         }
         assert_eq!(golden_of(&engine), outcome);
         assert_eq!(outputs(&engine.connect().infer("adds", [1.0; 3])), [2.0; 3]);
+    }
+}
+
+#[test]
+fn a_folder_that_differs_is_not_served_at_all() {
+    for (expected, serves) in [(WRONG, false), (RIGHT, true)] {
+        let engine = Running::new();
+        let mut table = packaged(&engine, 1, expected, "require");
+        table["models"][0]["versions"][0]["source"]["store"] = json!("store");
+        fs::write(engine.folder.path().join("table.json"), table.to_string()).unwrap();
+        let folder = Folder::open(engine.folder.path()).unwrap();
+        let surroundings = Surroundings::here(Container::default(), Vec::new());
+        assert_eq!(engine.swap.start(First::Folder(folder, surroundings)), serves);
+        if serves {
+            assert_eq!(golden_of(&engine), "reproduced");
+        } else {
+            assert_eq!(engine.connect().infer("adds", [1.0; 3]).status, 503);
+        }
     }
 }
 
