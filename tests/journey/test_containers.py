@@ -147,7 +147,7 @@ def test_a_model_that_cannot_fit_is_refused_in_a_sentence(
     [refused] = [line for line in small.logs().splitlines() if '"refused"' in line]
     said = json.loads(refused)
     assert said["code"] == "engine.too-little-memory"
-    assert "the weights take 62 MiB" in said["message"]
+    assert "its weights take 62 MiB" in said["message"]
     assert "the container gives 48 MiB" in said["message"]
 
 

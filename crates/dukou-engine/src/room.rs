@@ -24,7 +24,8 @@ pub fn refuse_what_cannot_fit(
 ) -> Result<(), Refused> {
     let Some(memory) = memory else { return Ok(()) };
     let shares = loader.compiled_dir.is_some();
-    let needs: Vec<u64> = added.iter().map(|(_, version)| needed(version, shares)).collect();
+    let needs: Vec<u64> =
+        added.iter().map(|(_, version)| needed(version, shares, memory)).collect();
     let total: u64 = needs.iter().sum();
     let used = anonymous_bytes();
     if used.saturating_add(total) <= memory {
@@ -41,7 +42,7 @@ pub fn refuse_what_cannot_fit(
     let failure = Failure::new(
         ErrorCode::EngineTooLittleMemory,
         format!(
-            "the weights take {}{others} and the engine itself {}, and the container gives {}",
+            "its weights take {}{others} and the engine itself {}, and the container gives {}",
             Size(need),
             Size(used),
             Size(memory)
@@ -54,17 +55,21 @@ pub fn refuse_what_cannot_fit(
     }))
 }
 
-/// Bytes of weights that a version holds at once; 0 where that cannot be known before it is opened.
-fn needed(version: &ServedVersion, shares: bool) -> u64 {
-    let (weights, encrypted) = match &version.source {
-        Source::File(path) => (dukou_ort::weight_bytes(path).unwrap_or(0), false),
-        Source::Artifact { digest, store } => {
-            Store::open(store).and_then(|store| store.weight_bytes(digest)).unwrap_or_default()
+/// Bytes that a version holds at once while it is opened; 0 where that cannot be known before.
+fn needed(version: &ServedVersion, shares: bool, memory: u64) -> u64 {
+    let backend = &version.backend;
+    match &version.source {
+        Source::File(path) => {
+            dukou_ort::opening_bytes(path, copies(backend, shares), memory).unwrap_or(0)
         }
-    };
-    // Of an encrypted version what was decrypted stays beside what the runtime made of it.
-    let copies = copies(&version.backend, shares && !encrypted) + u64::from(encrypted);
-    weights.saturating_mul(copies)
+        Source::Artifact { digest, store } => {
+            let found = Store::open(store).and_then(|store| store.weight_bytes(digest));
+            let (weights, encrypted) = found.unwrap_or_default();
+            // Of an encrypted version what was decrypted stays beside what the runtime made of it.
+            let copies = copies(backend, shares && !encrypted) + u64::from(encrypted);
+            weights.saturating_mul(copies)
+        }
+    }
 }
 
 /// How often the runtime holds the weights: once a session, of which one serves every instance that

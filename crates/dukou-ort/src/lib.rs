@@ -27,6 +27,6 @@ mod source;
 
 pub use chunks::mapped_bytes;
 pub use model::{OrtModel, Residency};
-pub use open::weight_bytes;
+pub use open::opening_bytes;
 pub use runtime::{LoadError, Runtime};
 pub use source::{GraphSource, OpenSpec};

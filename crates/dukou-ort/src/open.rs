@@ -99,12 +99,20 @@ fn read(source: &GraphSource) -> Result<Source, Failure> {
     }
 }
 
-/// Bytes of the weights of a bare ONNX file, in it and beside it.
+/// Bytes that opening a bare ONNX file takes: its weights, in it and beside it, once a session, and the
+/// file itself where it is read and not mapped. One that is larger than `most` is not even looked into.
 ///
 /// # Errors
 /// What opening it would say first.
-pub fn weight_bytes(path: &Path) -> Result<u64, Failure> {
-    Ok(read_bare(path)?.facts.weight_bytes as u64)
+pub fn opening_bytes(path: &Path, sessions: u64, most: u64) -> Result<u64, Failure> {
+    let unreadable = |error| unreadable(&format!("`{}`", path.display()), &error);
+    let file = path.metadata().map_err(unreadable)?.len();
+    if file > most {
+        return Ok(file);
+    }
+    let held = if file > READ_UP_TO { 0 } else { file };
+    let weights = read_bare(path)?.facts.weight_bytes as u64;
+    Ok(weights.saturating_mul(sessions).saturating_add(held))
 }
 
 fn read_bare(path: &Path) -> Result<Source, Failure> {
