@@ -79,7 +79,7 @@ coverage: ## what was asked for, demand by demand, and where it stands
 	@$(PYTHON) scripts/coverage.py
 
 lock: ## resolve the Python requirements anew (needs uv)
-	for set in dev bench; do uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
+	for set in dev torch bench; do uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
 	  --no-emit-find-links --no-strip-extras --no-header --generate-hashes -o requirements/$$set.txt requirements/$$set.in; done
 
 clean: ## remove what was built (not the registry under DUKOU_HOME)

@@ -5,6 +5,7 @@
   and the page goes on once the server says that it is ready.
 - Ports stand in pages as people type them (8080); here each is replaced by a free one.
 - A block after `<!-- run elsewhere: PATH -->` is run by the test at PATH, which must exist.
+- A block after `<!-- needs: torch -->` is run where this module can be imported.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 _BLOCK = re.compile(
-    r"(?:<!-- run elsewhere: (?P<elsewhere>\S+) -->\n)?^```(?P<language>sh|python)\n(?P<body>.*?)^```$",
+    r"(?:<!-- run elsewhere: (?P<elsewhere>\S+) -->\n)?(?:<!-- needs: (?P<needs>\w+) -->\n)?"
+    r"^```(?P<language>sh|python)\n(?P<body>.*?)^```$",
     flags=re.MULTILINE | re.DOTALL,
 )
 _PORT = re.compile(r"\b(8080|8081|8082)\b")
@@ -34,6 +36,7 @@ class Block:
     language: str
     body: str
     elsewhere: str | None
+    needs: str | None
     line: int
 
 
@@ -41,7 +44,13 @@ def read_blocks(page: Path) -> list[Block]:
     """The blocks of a page that can be run."""
     text = page.read_text(encoding="utf-8")
     return [
-        Block(m["language"], m["body"], m["elsewhere"], text[: m.start("body")].count("\n") + 1)
+        Block(
+            m["language"],
+            m["body"],
+            m["elsewhere"],
+            m["needs"],
+            text[: m.start("body")].count("\n") + 1,
+        )
         for m in _BLOCK.finditer(text)
     ]
 

@@ -40,9 +40,21 @@ CODES: dict[str, tuple[str, str]] = {
         "input",
         "If you made it yourself, say so with `--trust-pickle`.",
     ),
+    "formats.untrusted-code": (
+        "input",
+        "If you made it yourself, say so with `--trust-code`.",
+    ),
     "formats.missing-extra": (
         "input",
         "Install the extra that the message names.",
+    ),
+    "split.impossible": (
+        "input",
+        "Ask for fewer stages; the message says how many places there are.",
+    ),
+    "split.unbalanced": (
+        "input",
+        "Quantize the large weight, or serve the model whole.",
     ),
     "data.unreadable": (
         "input",

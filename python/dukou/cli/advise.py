@@ -57,8 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--trust-pickle",
+        "--trust-code",
+        dest="trust_pickle",
         action="store_true",
-        help="load pickles: this runs the code that they carry",
+        help="load pickles and programs: this runs the code that they carry",
     )
     parser.add_argument("--json", action="store_true", help="as one JSON document")
 

@@ -45,8 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8080, help="8080; 0 takes a free one")
     parser.add_argument(
         "--trust-pickle",
+        "--trust-code",
+        dest="trust_pickle",
         action="store_true",
-        help="load pickles: this runs the code that they carry",
+        help="load pickles and programs: this runs the code that they carry",
     )
     parser.add_argument("--secure", action="store_true", help="TLS and keys on loopback too")
     parser.add_argument(

@@ -97,7 +97,7 @@ def _describe(path: Path) -> str:
 KNOWN: tuple[tuple[Callable[[bytes], bool], str], ...] = (
     (
         lambda h: h.startswith(b"\x89HDF\r\n\x1a\n"),
-        "an HDF5 file (Keras 2 saves models so), not read yet",
+        "an HDF5 file without a Keras model in it (weights alone need `--factory`)",
     ),
     (lambda h: h[4:8] == b"TFL3", "a LiteRT (TensorFlow Lite) model, not read yet"),
     (lambda h: h[4:8] == b"ORTM", "an ORT-format model, not read yet: export it as ONNX"),
@@ -121,13 +121,6 @@ KNOWN: tuple[tuple[Callable[[bytes], bool], str], ...] = (
 # A name inside a zip → what the zip is.
 ZIP_KINDS: tuple[tuple[str, str], ...] = (
     (r"MAR-INF/MANIFEST\.json", "a TorchServe archive (.mar), not read yet"),
-    (r"(^|/)model\.weights\.h5", "a Keras model (.keras), not read yet"),
-    (
-        r"(^|/)(archive_format|models/.*\.(pt2|json)|serialized_exported_program\.json)$",
-        "a PyTorch exported program (.pt2), not read yet",
-    ),
-    (r"(^|/)constants\.pkl$", "a TorchScript model, not read yet"),
-    (r"(^|/)data\.pkl$", "a PyTorch checkpoint, not read yet: weights or a pickled module"),
     (r"(^|/)schema\.json$", "a skops model, not read yet"),
     (r"\.npy$", "a NumPy archive (.npz), not a model"),
 )

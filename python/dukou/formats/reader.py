@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dukou.model.model import Model
+from dukou.model.signature import TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,6 +17,25 @@ if TYPE_CHECKING:
 
 # How much of a file's beginning `reads` is shown.
 HEAD_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """What a user says beside a file that does not say everything itself.
+
+    Attributes:
+        factory: code that builds the model, `file.py:function` or `package.module:function`.
+        inputs: what the model takes, where its file does not say.
+    """
+
+    factory: str | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.factory is not None or bool(self.inputs)
+
+
+NO_OPTIONS = ReadOptions()
 
 
 class Reader(Protocol):
@@ -26,6 +47,9 @@ class Reader(Protocol):
     Attributes:
         name: its name in the table.
         kind: what it reads, for people: `ONNX graphs (.onnx)`.
+
+    A reader may have more, each looked for by name: `needs`, the modules that its format needs
+    beside dukou's own; `with_options(options) -> Reader`, where it makes use of `ReadOptions`.
     """
 
     name: str

@@ -7,15 +7,12 @@ graph itself and compares.
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dukou.base.errors import InputError
+from dukou.formats.child import ANSWERS, USED, convert_in_child, load_arrays
 from dukou.formats.finish import digest_files, finish_model
 from dukou.formats.parity import Parity, check_parity
 from dukou.formats.pickles import open_pickle_head
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _CHILD = "dukou.formats.sklearn_convert"
-_NEEDED = ("sklearn", "joblib", "skl2onnx")
 
 
 class SklearnReader:
@@ -38,6 +34,7 @@ class SklearnReader:
 
     name = "sklearn"
     kind = "scikit-learn estimators and pipelines (pickle or joblib, compressed or not)"
+    needs = ("sklearn", "joblib", "skl2onnx")
 
     def reads(self, head: bytes, path: Path) -> bool:
         """Whether it is a pickle that names scikit-learn's classes; nothing is loaded."""
@@ -54,7 +51,7 @@ class SklearnReader:
                 f"`{path}` is a pickle: loading it runs the code that it carries, and nobody has "
                 "vouched for it",
             )
-        for package in _NEEDED:
+        for package in self.needs:
             if importlib.util.find_spec(package) is None:
                 raise InputError(
                     "formats.missing-extra",
@@ -63,10 +60,10 @@ class SklearnReader:
                 )
         with tempfile.TemporaryDirectory(prefix="dukou-sklearn-") as folder:
             work = Path(folder)
-            told = _convert(path, work, samples)
+            told = convert_in_child(_CHILD, path, work, samples)
             graph = into / "graph.onnx"
             graph.write_bytes((work / "graph.onnx").read_bytes())
-            used, answers = _load_arrays(work / "used.npz"), _load_arrays(work / "answers.npz")
+            used, answers = load_arrays(work / USED), load_arrays(work / ANSWERS)
         parity = _compare(path, graph, told, used, answers)
         steps = [f"convert skl2onnx {told['skl2onnx']}"]
         facts: dict[str, Any] = {"estimator": told["estimator"], "parity": parity.to_json()}
@@ -98,63 +95,6 @@ class SklearnReader:
         path = into / "example.joblib"
         joblib.dump(LogisticRegression(max_iter=500, random_state=7).fit(x, y), path)
         return path
-
-
-def _convert(path: Path, work: Path, samples: Samples | None) -> dict[str, Any]:
-    """Runs the child; what it wrote in `result.json`."""
-    if samples is not None:
-        _save_samples(work / "samples.npz", samples)
-    request = work / "request.json"
-    request.write_text(
-        json.dumps({"path": str(path.resolve()), "samples": samples is not None}), "utf-8"
-    )
-    import dukou
-
-    home = str(Path(dukou.__file__).resolve().parents[1])
-    paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
-    done = subprocess.run(
-        [sys.executable, "-m", _CHILD, str(work)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "default"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        check=False,
-    )
-    result = work / "result.json"
-    if done.returncode != 0 or not result.is_file():
-        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise InputError(
-            "formats.corrupt",
-            f"`{path}` cannot be unpickled: the process that loaded it ended with status "
-            f"{done.returncode} ({' '.join(last)[:200] or 'no words'})",
-        )
-    told: dict[str, Any] = json.loads(result.read_text("utf-8"))
-    if "error" in told:
-        raise InputError(told["error"]["code"], told["error"]["message"])
-    return told
-
-
-def _save_samples(file: Path, samples: Samples) -> None:
-    import numpy as np
-
-    if isinstance(samples, np.ndarray):
-        samples = {"x": samples}
-    # Text travels as fixed-width unicode: an object array would be a pickle. Names may hold
-    # anything, so that the arrays go by number.
-    arrays = {}
-    for number, column in enumerate(samples.values()):
-        array = np.asarray(column)
-        arrays[f"column{number}"] = array.astype(str) if array.dtype == object else array
-    names = np.array([str(name) for name in samples])
-    np.savez(file, names=names, **arrays)  # type: ignore[arg-type]
-
-
-def _load_arrays(file: Path) -> dict[str, Array]:
-    import numpy as np
-
-    with np.load(file, allow_pickle=False) as archive:
-        names = [str(name) for name in archive["names"]]
-        return {name: archive[f"column{i}"] for i, name in enumerate(names)}
 
 
 def _compare(

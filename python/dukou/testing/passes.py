@@ -46,13 +46,13 @@ def check_name(step: Pass, folder: Path) -> None:
 
 def check_applies_to_something(step: Pass, folder: Path) -> None:
     """There is a graph among the examples that it has a form for."""
-    forms = [_apply(step, model, folder / f"of-{kind}") for kind, model in _examples(folder)]
+    forms = [_apply(step, model, folder / f"of-{kind}") for kind, model in make_examples(folder)]
     expect(any(form is not None for form in forms), "makes nothing of any example")
 
 
 def check_keeps_the_original(step: Pass, folder: Path) -> None:
     """The model that it is given stays as it is, on disk and in memory."""
-    for kind, model in _examples(folder):
+    for kind, model in make_examples(folder):
         before, golden = digest_folder(model.graph.parent), model.golden
         _apply(step, model, folder / f"of-{kind}")
         expect(digest_folder(model.graph.parent) == before, "changed the original's files")
@@ -61,7 +61,7 @@ def check_keeps_the_original(step: Pass, folder: Path) -> None:
 
 def check_forms(step: Pass, folder: Path) -> None:
     """A form stands in its own place, has the same signature, its own golden answers and a name."""
-    for kind, model in _examples(folder):
+    for kind, model in make_examples(folder):
         into = folder / f"of-{kind}"
         form = _apply(step, model, into)
         if form is None:
@@ -84,7 +84,7 @@ def check_answers(step: Pass, folder: Path) -> None:
     import numpy as np
     import onnxruntime
 
-    for kind, model in _examples(folder):
+    for kind, model in make_examples(folder):
         form = _apply(step, model, folder / f"of-{kind}")
         if form is None:
             continue
@@ -101,7 +101,7 @@ def check_answers(step: Pass, folder: Path) -> None:
 
 def check_without_calibration(step: Pass, folder: Path) -> None:
     """Without calibration rows it makes a form that works, or says that it has nothing to do."""
-    for kind, model in _examples(folder):
+    for kind, model in make_examples(folder):
         into = folder / f"of-{kind}"
         into.mkdir()
         form = step.apply(model, into, None)
@@ -111,7 +111,7 @@ def check_without_calibration(step: Pass, folder: Path) -> None:
 
 def check_chains(step: Pass, folder: Path) -> None:
     """It takes its own form, and says nothing to do or makes another that works."""
-    for kind, model in _examples(folder):
+    for kind, model in make_examples(folder):
         form = _apply(step, model, folder / f"of-{kind}")
         again = _apply(step, form, folder / f"again-{kind}") if form is not None else None
         if again is not None:
@@ -121,7 +121,7 @@ def check_chains(step: Pass, folder: Path) -> None:
 
 def check_repeats(step: Pass, folder: Path) -> None:
     """The same graph gives the same form: what is content-addressed must not wander."""
-    for kind, model in _examples(folder):
+    for kind, model in make_examples(folder):
         one = _apply(step, model, folder / f"one-{kind}")
         two = _apply(step, model, folder / f"two-{kind}")
         same = (one is None and two is None) or (
@@ -158,7 +158,7 @@ def _rows(seed: int = 11) -> Array:
     return np.random.default_rng(seed).standard_normal((_ROWS, _WIDTH)).astype(np.float32)
 
 
-def _examples(folder: Path) -> list[tuple[str, Model]]:
+def make_examples(folder: Path) -> list[tuple[str, Model]]:
     """Graphs with `x` FP32 `[batch, 32]` and `probabilities` `[batch, 4]`, opened as any other."""
     import onnx
 

@@ -7,7 +7,7 @@ import pytest
 
 from dukou.base import extensions
 from dukou.base.extensions import list_extensions, load_extension
-from dukou.formats.table import list_readers, load_reader
+from dukou.formats.table import READERS, list_readers, load_reader
 
 _BUILTIN = {"zip": "zipfile:ZipFile", "counter": "collections:Counter"}
 
@@ -37,6 +37,6 @@ def test_built_in_first_and_not_to_be_taken(installed: Path) -> None:
 
 
 def test_a_registered_reader_is_found(installed: Path) -> None:
-    assert list_readers() == ("onnx", "sklearn", "river")
+    assert list_readers() == (*READERS, "river")
     assert load_reader("river").name == "river"
     assert type(load_reader("onnx")).__name__ == "OnnxReader"

@@ -87,11 +87,7 @@ def test_the_one_model_in_a_folder(tmp_path: Path) -> None:
         (b"GGUF" + bytes(64), "GGUF"),
         (b"\x08\x01\x12\x04abcd", "SavedModel"),
         ((20).to_bytes(8, "little") + b'{"weight":{"dtype":1', "safetensors"),
-        (_zip("metadata.json", "config.json", "model.weights.h5"), "Keras"),
-        (_zip("m/data.pkl", "m/version"), "PyTorch checkpoint"),
-        (_zip("m/data.pkl", "m/constants.pkl", "m/code/x.py"), "TorchScript"),
         (_zip("MAR-INF/MANIFEST.json", "m.pt"), "TorchServe"),
-        (_zip("m/archive_format", "m/models/model.json"), "PyTorch exported"),
         (_zip("words.txt"), "zip archive without"),
         (_npz(), "NumPy archive"),
         (_zip("a")[:-10], "damaged zip"),
@@ -110,6 +106,21 @@ def test_what_it_is_instead(tmp_path: Path, content: bytes, words: str) -> None:
     # The list of what is read stands in every such message.
     assert "ONNX graphs" in caught.value.message
     assert "scikit-learn" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("content", "reader"),
+    [
+        (_zip("metadata.json", "config.json", "model.weights.h5"), "keras"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(64) + b"model_config" + bytes(64), "keras"),
+        (_zip("m/data.pkl", "m/version"), "torch"),
+        (_zip("m/data.pkl", "m/constants.pkl", "m/code/x.py"), "torch"),
+        (_zip("m/archive_format", "m/models/model.json"), "torch"),
+    ],
+)
+def test_networks_by_content(tmp_path: Path, content: bytes, reader: str) -> None:
+    (tmp_path / "notes.txt").write_bytes(content)
+    assert detect_format(tmp_path / "notes.txt")[0] == reader
 
 
 def test_a_saved_model_folder(tmp_path: Path) -> None:

@@ -9,14 +9,13 @@ model's becomes `{"error": {"code", "message"}}` there; anything else ends the p
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dukou.formats.sklearn_convert import ConversionError
+from dukou.formats.child import ANSWERS, SAMPLES, USED, ConversionError, save_arrays, serve_request
 from dukou.formats.sklearn_convert.graph import convert_graph
 from dukou.formats.sklearn_convert.table import Table, read_table
 
@@ -28,16 +27,15 @@ if TYPE_CHECKING:
 
 def main(folder: Path) -> None:
     """Serves one request, see the module."""
-    request = json.loads((folder / "request.json").read_text("utf-8"))
-    samples = folder / "samples.npz" if request["samples"] else None
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
-        try:
+
+        def serve(request: dict[str, Any]) -> dict[str, Any]:
+            samples = folder / SAMPLES if request["samples"] else None
             told = _serve(folder, Path(request["path"]), samples)
-        except ConversionError as error:
-            told = {"error": {"code": error.code, "message": error.message}}
-    told["warnings"] = _version_warnings(heard)
-    (folder / "result.json").write_text(json.dumps(told), "utf-8")
+            return {**told, "warnings": _version_warnings(heard)}
+
+        serve_request(folder, serve)
 
 
 def _serve(folder: Path, path: Path, samples: Path | None) -> dict[str, Any]:
@@ -50,8 +48,8 @@ def _serve(folder: Path, path: Path, samples: Path | None) -> dict[str, Any]:
     answers = _ask(path, model, table, classifier)
     graph, outputs = convert_graph(path, model, table, classifier)
     (folder / "graph.onnx").write_bytes(graph)
-    _save(folder / "used.npz", table.used())
-    _save(folder / "answers.npz", answers)
+    save_arrays(folder / USED, table.used())
+    save_arrays(folder / ANSWERS, answers)
     return {
         "estimator": _describe(model),
         "sklearn": sklearn.__version__,
@@ -148,16 +146,6 @@ def _whole(labels: Array) -> Array:
     if labels.dtype.kind == "b" or (labels.dtype.kind == "f" and (labels % 1 == 0).all()):
         return labels.astype(np.int64)
     return labels
-
-
-def _save(file: Path, arrays: dict[str, Array]) -> None:
-    import numpy as np
-
-    columns = {
-        f"column{i}": array.astype(str) if array.dtype == object else array
-        for i, array in enumerate(arrays.values())
-    }
-    np.savez(file, names=np.array(list(arrays)), **columns)  # type: ignore[arg-type]
 
 
 def _version_warnings(heard: list[warnings.WarningMessage]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dukou.formats.sklearn_convert import ConversionError
+from dukou.formats.child import ConversionError
 from dukou.formats.sklearn_convert.table import Table, is_text
 
 if TYPE_CHECKING:

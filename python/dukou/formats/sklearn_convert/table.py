@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dukou.formats.sklearn_convert import ConversionError
+from dukou.formats.child import ConversionError
 
 if TYPE_CHECKING:
     import numpy as np
