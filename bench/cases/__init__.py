@@ -16,6 +16,7 @@ CASES = {
     "start": "bench.cases.start",
     "guarded": "bench.cases.guarded",
     "cache-hit": "bench.cases.cache_hit",
+    "gateway": "bench.cases.gateway",
 }
 
 

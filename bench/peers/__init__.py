@@ -14,6 +14,7 @@ PEERS = {
     "dukou": "bench.peers.dukou:Dukou",
     "dukou-cached": "bench.peers.dukou:DukouCached",
     "dukou-guarded": "bench.peers.dukou:DukouGuarded",
+    "dukou-gateway": "bench.peers.gateway:DukouGateway",
     "triton": "bench.peers.triton:Triton",
     "mosec": "bench.peers.mosec:Mosec",
 }

@@ -20,7 +20,11 @@ TABLES = ROOT / "conformance" / "tables"
 GOOD = sorted((TABLES / "good").glob("*.json"))
 BAD = sorted((TABLES / "bad").glob("*.json"))
 # Which of a union's sources pydantic tried is no part of a field's path.
-UNION_TAGS = {"FileSource", "ArtifactSource"}
+UNION_TAGS = {
+    *("FileSource", "ArtifactSource", "RemoteSource", "GraphSource"),
+    *("ModelNode", "EnsembleNode", "SwitchNode"),
+    *("str", "dict[str,str]"),
+}
 
 
 def read(path: Path) -> Any:
@@ -36,16 +40,18 @@ def dotted(location: Iterable[int | str]) -> str:
 
 def fields_of(error: ErrorDetails) -> set[str]:
     """The paths that the engine may give to what pydantic found."""
-    location = error["loc"]
+    whole = error["loc"]
+    location = [part for part in whole if part not in UNION_TAGS]
     if error["type"] == "reference":
         return {dotted((*location, error["ctx"]["field"]))}
-    fields = {dotted(part for part in location if part not in UNION_TAGS)}
+    fields = {dotted(location)}
     if error["type"] == "missing":
         # The engine names the object that lacks a field, pydantic the field.
-        fields.add(dotted(part for part in location[:-1] if part not in UNION_TAGS) or ".")
-    for tag in UNION_TAGS.intersection(location):
+        fields.add(dotted(location[:-1]) or ".")
+    for place, part in enumerate(whole):
         # Where no member of the union fits, the engine names the union.
-        fields.add(dotted(location[: location.index(tag)]))
+        if part in UNION_TAGS:
+            fields.add(dotted(part for part in whole[:place] if part not in UNION_TAGS))
     return fields
 
 

@@ -26,7 +26,7 @@ _BLOCK = re.compile(
     r"^```(?P<language>sh|python)\n(?P<body>.*?)^```$",
     flags=re.MULTILINE | re.DOTALL,
 )
-_PORT = re.compile(r"\b(8080|8081|8082)\b")
+_PORT = re.compile(r"\b(808[0-5])\b")
 
 
 @dataclass(frozen=True, slots=True)

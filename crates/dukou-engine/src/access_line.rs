@@ -17,6 +17,12 @@ pub fn push_line(line: &mut Vec<u8>, outcome: &Outcome<'_>, request: Duration, n
     line.extend_from_slice(b"\",\"id\":\"");
     push_hex(line, outcome.id.0);
     line.push(b'"');
+    if let Some(trace) = outcome.trace {
+        line.extend_from_slice(b",\"trace\":\"");
+        push_hex(line, (trace >> 64) as u64);
+        push_hex(line, trace as u64);
+        line.push(b'"');
+    }
     push_text(line, "client_id", outcome.client_id.filter(|id| is_machine_made(id)));
     push_text(line, "listener", Some(outcome.listener));
     push_text(line, "dialect", Some(outcome.dialect.as_str()));

@@ -16,6 +16,7 @@ fn numbered(digit: char) -> String {
 fn outcome<'a>(client_id: Option<&'a str>, principal: &'a Principal) -> Outcome<'a> {
     Outcome {
         id: RequestId(0xab),
+        trace: Some(0xcd),
         client_id,
         listener: "main",
         dialect: Dialect::V2,
@@ -64,6 +65,7 @@ fn a_line_is_json_whatever_a_client_says() {
         assert_eq!(line.get("client_id").is_some(), client_id == UUID);
         assert_eq!(line["time"], "2026-11-23T08:15:00.123Z");
         assert_eq!(line["id"], "00000000000000ab");
+        assert_eq!(line["trace"], "000000000000000000000000000000cd");
         assert_eq!(line["model"], "digits");
         assert_eq!(line["code"], "request.unknown-model");
         assert_eq!(

@@ -71,7 +71,7 @@ pub fn describe(
             v2::encode_model_metadata(&v2::ModelDescription {
                 name: model.name.as_str(),
                 versions: &versions,
-                platform: "onnxruntime_onnx",
+                platform: lane.version.way.platform(),
                 signature: &lane.version.signature,
             })
         }

@@ -38,7 +38,11 @@ fn replay(golden: &Golden, p: [f32; 2], label: i64) -> Result<usize, String> {
         assert_eq!(request.inputs[0].typed::<f32>().unwrap(), [1.5, f32::NEG_INFINITY]);
         let p = tensor("p", DType::Fp32, &[1, 2], bytemuck::cast_slice(&p));
         let label = tensor("label", DType::Int64, &[1], bytemuck::cast_slice(&[label]));
-        Ok(InferResponse { outputs: [p, label].into_iter().collect(), parameters: Vec::new() })
+        Ok(InferResponse {
+            outputs: [p, label].into_iter().collect(),
+            parameters: Vec::new(),
+            served_by: None,
+        })
     };
     golden.replay(run).map_err(|failure| {
         assert_eq!(failure.code, ErrorCode::TableGoldenMismatch);

@@ -34,15 +34,18 @@ pub mod standalone;
 pub mod tls;
 pub mod visit;
 pub mod watch;
+pub mod way;
 pub mod workers;
 
 pub mod access_line;
 pub mod access_log;
 pub mod agree;
 pub mod announce;
+pub mod assemble;
 pub mod counters;
 pub mod events;
 pub mod golden;
+pub mod graph;
 pub mod load;
 pub mod local_api;
 mod log_file;

@@ -16,6 +16,7 @@ use std::{
 use dukou_batch::{Batcher, Mode, Settings, SystemClock};
 use dukou_exec::Execute;
 use dukou_ort::{GraphSource, OpenSpec, OrtModel, Runtime};
+use dukou_remote::{Remote, Spec};
 use dukou_sys::FileBytes;
 use dukou_types::{Digest, ErrorCode, Failure, ModelName, Signature, TensorSpec, Version};
 use parking_lot::Mutex;
@@ -27,7 +28,10 @@ use crate::{
     origin::Origin,
     rehearse::{self, Caps},
     serving::{Facts, GoldenState, Loaded},
-    table::{Batching, GoldenMode, ModelLimits, ServedModel, ServedVersion, Source, Trust},
+    table::{
+        Batching, GoldenMode, ModelLimits, RemoteSource, ServedModel, ServedVersion, Source, Trust,
+    },
+    way::Way,
 };
 
 /// Opens versions.
@@ -150,8 +154,7 @@ impl Loader {
                 inline: batcher.is_inline(),
                 residency,
             },
-            execute,
-            batcher,
+            way: Way::Local { execute, batcher },
             golden: Mutex::new(state),
             samples: blob,
             origin,
@@ -179,8 +182,9 @@ impl Loader {
                 let (digest, signature) = (verified.digest, verified.signature);
                 (source, Some(Packaged { digest, signature, golden: verified.golden }))
             }
+            Source::Remote(_) | Source::Graph(_) => return Err(not_here()),
         };
-        let backend = &version.backend;
+        let backend = version.backend.as_ref().ok_or_else(not_here)?;
         let model = runtime.open(OpenSpec {
             source,
             instances: size(backend.instances),
@@ -197,6 +201,69 @@ impl Loader {
 fn next_identity() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Relaxed)
+}
+
+/// A table that was checked never asks for this.
+fn not_here() -> Failure {
+    Failure::new(ErrorCode::EngineInternal, "the version is not one that this process runs")
+}
+
+/// How long a remote model's replicas may take until one of them answers.
+const REPLICAS: Duration = Duration::from_secs(10);
+
+/// Looks at the replicas of a remote model and learns its signature from them.
+///
+/// `floor` is the revision that its callers were given before.
+///
+/// # Errors
+/// `replica.*`, and `deploy.invalid` for a file that is no use.
+pub fn load_remote(
+    model: &ServedModel,
+    version: &ServedVersion,
+    source: &RemoteSource,
+    floor: Option<u64>,
+) -> Result<Loaded, Failure> {
+    let started = Instant::now();
+    let spec = Spec {
+        model: source.model.as_str().to_owned(),
+        version: source.version.as_ref().map(|version| version.as_str().to_owned()),
+        replicas: source.replicas.clone(),
+        key_file: source.key_file.clone(),
+        ca_file: source.ca_file.clone(),
+        health: Duration::from_millis(source.health_ms),
+        retry_percent: u32::try_from(source.retry_percent).unwrap_or(100),
+    };
+    let remote = Remote::open(&spec, floor, REPLICAS)?;
+    Ok(elsewhere(model, version, Arc::clone(remote.signature()), Way::Remote(remote), started))
+}
+
+/// A version that is not run here: nothing is opened, rehearsed or replayed.
+pub fn elsewhere(
+    model: &ServedModel,
+    version: &ServedVersion,
+    signature: Arc<Signature>,
+    way: Way,
+    started: Instant,
+) -> Loaded {
+    let residency = if way.is_graph() { "graph" } else { "remote" };
+    Loaded {
+        identity: next_identity(),
+        model: model.name.clone(),
+        version: version.version.clone(),
+        digest: None,
+        signature,
+        facts: Facts {
+            load: started.elapsed(),
+            run: None,
+            batchable: false,
+            inline: false,
+            residency,
+        },
+        way,
+        golden: Mutex::new(GoldenState::Absent),
+        samples: None,
+        origin: Origin::of(version),
+    }
 }
 
 /// From the first encrypted version on nobody reads this process's memory: no core, no debugger.
@@ -253,7 +320,7 @@ pub fn policy(trust: &Trust) -> Result<TrustPolicy, Failure> {
 /// What the store said of it.
 pub fn verify(version: &ServedVersion, trust: &Trust) -> Result<(), Failure> {
     match &version.source {
-        Source::File(_) => Ok(()),
+        Source::File(_) | Source::Remote(_) | Source::Graph(_) => Ok(()),
         Source::Artifact { digest, store } => {
             Store::open(store)?.check_version(digest, &policy(trust)?)
         }
@@ -274,10 +341,9 @@ pub fn replay_beside(loaded: &Loaded, mode: GoldenMode) -> Result<(), Failure> {
 }
 
 fn replay_on(loaded: &Loaded, golden: &Golden) -> Result<usize, Failure> {
+    let Way::Local { batcher, .. } = &loaded.way else { return Err(not_here()) };
     golden.replay(|request| {
-        loaded
-            .batcher
-            .with_instance(|execute, instance| rehearse::answer(execute, instance, request))
+        batcher.with_instance(|execute, instance| rehearse::answer(execute, instance, request))
     })
 }
 

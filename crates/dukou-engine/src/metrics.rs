@@ -8,6 +8,7 @@ use std::{
     sync::atomic::Ordering::Relaxed,
 };
 
+use dukou_remote::ReplicaState;
 use dukou_types::ErrorCode;
 
 use crate::{
@@ -98,6 +99,7 @@ pub fn render_own(engine: &Engine) -> String {
     if let Some(serving) = serving {
         table(&mut page, &serving);
         caches(&mut page, &serving);
+        replicas(&mut page, &serving);
     }
     page.0
 }
@@ -209,7 +211,7 @@ fn table(page: &mut Page, serving: &Serving) {
     }
     page.family("dukou_model_queued", "gauge", "Requests that wait for the version.");
     for (labels, loaded) in &versions {
-        page.sample("dukou_model_queued", labels, loaded.batcher.queued());
+        page.sample("dukou_model_queued", labels, loaded.way.queued());
     }
     page.family("dukou_model_residency", "gauge", "Where the version's weights are; always 1.");
     for ([model, version], loaded) in &versions {
@@ -254,6 +256,56 @@ fn caches(page: &mut Page, serving: &Serving) {
             page.sample(name, &[("model", model)], value(kept));
         }
     }
+}
+
+/// The replicas of remote models; nothing where there are none.
+fn replicas(page: &mut Page, serving: &Serving) {
+    let states: Vec<_> = serving
+        .versions()
+        .filter_map(|loaded| Some((loaded.model.as_str(), loaded.way.remote()?.states())))
+        .flat_map(|(model, states)| states.into_iter().map(move |state| (model, state)))
+        .collect();
+    if states.is_empty() {
+        return;
+    }
+    let mut family = |name: &str, kind: &str, help: &str, value: &dyn Fn(&ReplicaState) -> f64| {
+        page.family(name, kind, help);
+        for (model, state) in &states {
+            page.sample(name, &[("model", *model), ("replica", &*state.replica)], value(state));
+        }
+    };
+    let gauge = "gauge";
+    family("dukou_replica_healthy", gauge, "Whether the replica can be asked.", &|state| {
+        f64::from(u8::from(state.healthy))
+    });
+    family(
+        "dukou_replica_outstanding",
+        gauge,
+        "Requests that it has not answered yet.",
+        &|state| state.outstanding as f64,
+    );
+    family(
+        "dukou_replica_latency_seconds",
+        gauge,
+        "What its answers take, peaks counted at once.",
+        &|state| state.latency.map_or(f64::NAN, |time| time.as_secs_f64()),
+    );
+    let counter = "counter";
+    family("dukou_replica_requests_total", counter, "Requests that it was sent.", &|state| {
+        state.requests as f64
+    });
+    family(
+        "dukou_replica_failures_total",
+        counter,
+        "Of these, those that it lost or failed at.",
+        &|state| state.failures as f64,
+    );
+    family(
+        "dukou_replica_retries_total",
+        counter,
+        "Of these, those that another had not answered.",
+        &|state| state.retries as f64,
+    );
 }
 
 /// What a histogram counted: an entry a bound and a last one for what is above, and the sum of all.

@@ -8,7 +8,7 @@ use crate::table::{Backend, ServedVersion, Source};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     source: Source,
-    backend: Backend,
+    backend: Option<Backend>,
     stamp: Option<FileStamp>,
 }
 
@@ -26,7 +26,7 @@ impl Origin {
     pub fn of(version: &ServedVersion) -> Self {
         let stamp = match &version.source {
             Source::File(path) => FileStamp::of(path),
-            Source::Artifact { .. } => None,
+            Source::Artifact { .. } | Source::Remote(_) | Source::Graph(_) => None,
         };
         Self { source: version.source.clone(), backend: version.backend.clone(), stamp }
     }

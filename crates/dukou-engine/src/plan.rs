@@ -8,7 +8,7 @@ use crate::{
     load,
     origin::Origin,
     serving::{GoldenState, Loaded, Serving},
-    table::{GoldenMode, ServedModel, ServedVersion, ServingTable, Trust},
+    table::{GoldenMode, GraphSource, ServedModel, ServedVersion, ServingTable, Source, Trust},
 };
 
 /// What a table keeps of the one before it, and what must be loaded for it.
@@ -17,15 +17,21 @@ pub struct Plan<'a> {
     pub kept: Vec<(&'a ServedModel, &'a ServedVersion, Arc<Loaded>)>,
     /// Versions to load.
     pub added: Vec<(&'a ServedModel, &'a ServedVersion)>,
+    /// Graphs, which are made of the others once those are ready.
+    pub graphs: Vec<(&'a ServedModel, &'a ServedVersion, &'a GraphSource)>,
 }
 
 impl<'a> Plan<'a> {
     /// Compares a table with the one being served.
     pub fn new(table: &'a ServingTable, before: Option<&Serving>) -> Self {
-        let mut plan = Self { kept: Vec::new(), added: Vec::new() };
+        let mut plan = Self { kept: Vec::new(), added: Vec::new(), graphs: Vec::new() };
         for model in &table.models {
             let old = before.and_then(|before| before.model(model.name.as_str()));
             for version in &model.versions {
+                if let Source::Graph(graph) = &version.source {
+                    plan.graphs.push((model, version, graph));
+                    continue;
+                }
                 let same = old
                     .and_then(|old| old.labelled(version.version.as_str()))
                     .map(|lane| &lane.version)

@@ -19,6 +19,8 @@ use crate::{
 pub struct Outcome<'a> {
     /// The engine's id.
     pub id: RequestId,
+    /// The trace that it belongs to; none where no head could be read.
+    pub trace: Option<u128>,
     /// The client's own id.
     pub client_id: Option<&'a str>,
     /// The listener's name.

@@ -30,6 +30,7 @@ impl Unheard {
     pub fn note(&self, failure: &Failure, id: RequestId, status: u16) {
         self.0.engine.recorder.record(&Outcome {
             id,
+            trace: None,
             client_id: None,
             listener: &self.0.listener,
             dialect: Dialect::V2,

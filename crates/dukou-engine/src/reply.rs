@@ -25,7 +25,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::serving::Lane;
+use crate::visit::Visit;
 
 /// The version that answered.
 pub const VERSION: HeaderName = HeaderName::from_static("dukou-version");
@@ -95,15 +95,15 @@ impl Body for Rope {
 /// A failure, as its asker sees it: the status of its code, and the dialect's body with its sentence.
 pub fn failed(failure: &Failure, id: RequestId, head: &Parts) -> Response<Rope> {
     let mut response = Response::new(Rope::from(Bytes::from(v2::encode_error(failure, id))));
-    *response.status_mut() = status(failure.code);
+    *response.status_mut() = status_of(failure);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if matches!(failure.code.http_status(), 429 | 503) {
+    if matches!(failure.http_status(), 429 | 503) {
         // Whole seconds, and none that would be too early.
         let seconds = failure.retry_after.map_or(1, |time| time.as_millis().div_ceil(1000).max(1));
         headers.insert(RETRY_AFTER, u64::try_from(seconds).unwrap_or(u64::MAX).into());
     }
-    if failure.code.http_status() == 401 {
+    if failure.http_status() == 401 {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"dukou\""));
     }
     if failure.code == ErrorCode::WireWrongMethod {
@@ -123,19 +123,30 @@ fn allowed(head: &Parts) -> &'static str {
 }
 
 /// Puts under an answer what every answer carries: who answered, and the request's id.
-pub fn sign(
-    response: &mut Response<Rope>,
-    head: &Parts,
-    id: RequestId,
-    lane: Option<&Lane>,
-    closing: bool,
-) {
+pub fn sign(response: &mut Response<Rope>, head: &Parts, visit: &Visit<'_>, closing: bool) {
     let length = response.body().len();
     let headers = response.headers_mut();
-    if let Some(lane) = lane {
-        headers.insert(VERSION, lane.version_header.clone());
-        headers.insert(REVISION, lane.revision_header.clone());
+    match (visit.lane(), &visit.served_by) {
+        // Another server answered: its own version and revision, and where it said none, none.
+        (_, Some(served_by)) => {
+            for (name, text) in [(VERSION, &served_by.version), (REVISION, &served_by.revision)] {
+                if let Some(value) = text.as_deref().and_then(|t| HeaderValue::from_str(t).ok()) {
+                    headers.insert(name, value);
+                }
+            }
+        }
+        // Ours would be of another sequence than those of the replicas.
+        (Some(lane), None) if lane.version.way.remote().is_some() => {}
+        (Some(lane), None) => {
+            headers.insert(VERSION, lane.version_header.clone());
+            headers.insert(REVISION, lane.revision_header.clone());
+        }
+        (None, None) => {}
     }
+    if let Some(revision) = &visit.revision {
+        headers.insert(REVISION, revision.clone());
+    }
+    let id = visit.id;
     headers.insert(REQUEST_ID, id_value(id));
     // The client is told that this connection ends, so that it does not lose its next request on it.
     // HTTP/2 has a frame for it.
@@ -172,6 +183,11 @@ pub fn plain(failure: &Failure, status: StatusCode, id: RequestId) -> Vec<u8> {
     .into_bytes();
     text.extend_from_slice(&body);
     text
+}
+
+/// The status of a failure.
+fn status_of(failure: &Failure) -> StatusCode {
+    StatusCode::from_u16(failure.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// The status of a code.

@@ -57,7 +57,8 @@ pub fn refuse_what_cannot_fit(
 
 /// Bytes that a version holds at once while it is opened; 0 where that cannot be known before.
 fn needed(version: &ServedVersion, shares: bool, memory: u64) -> u64 {
-    let backend = &version.backend;
+    // Nothing that others run has weights here.
+    let Some(backend) = &version.backend else { return 0 };
     match &version.source {
         Source::File(path) => {
             dukou_ort::opening_bytes(path, copies(backend, shares), memory).unwrap_or(0)
@@ -69,6 +70,7 @@ fn needed(version: &ServedVersion, shares: bool, memory: u64) -> u64 {
             let copies = copies(backend, shares && !encrypted) + u64::from(encrypted);
             weights.saturating_mul(copies)
         }
+        Source::Remote(_) | Source::Graph(_) => 0,
     }
 }
 

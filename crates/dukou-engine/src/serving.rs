@@ -11,8 +11,6 @@ use std::{
     time::Duration,
 };
 
-use dukou_batch::Batcher;
-use dukou_exec::Execute;
 use dukou_sys::FileBytes;
 use dukou_types::{Arm, Digest, ErrorCode, Failure, ModelName, Revision, Signature, Version};
 use http::HeaderValue;
@@ -28,6 +26,7 @@ use crate::{
     state::{ArmKey, State},
     table::{Access, Dialect, Listener, ServedModel, ServingTable},
     tls::Certificate,
+    way::Way,
 };
 
 /// A table that is being served. Immutable; swapped whole.
@@ -43,6 +42,8 @@ pub struct Serving {
     pub(crate) policies: HashMap<Box<str>, Arc<ListenerPolicy>>,
     /// Whose keys are good.
     pub keys: Keys,
+    /// The revision, as a header has it.
+    pub revision_header: HeaderValue,
 }
 
 /// What the process holds at once, in the units that the rooms use.
@@ -227,10 +228,8 @@ pub struct Loaded {
     pub signature: Arc<Signature>,
     /// What was seen while it was loaded.
     pub facts: Facts,
-    /// The backend, for leases.
-    pub execute: Arc<dyn Execute>,
-    /// Where requests wait for it. Its caps are those of the table being served.
-    pub batcher: Batcher,
+    /// How it answers.
+    pub way: Way,
     /// What became of its golden samples.
     pub golden: Mutex<GoldenState>,
     /// The packaged golden samples, to be replayed; none for a bare file.
@@ -260,7 +259,7 @@ pub struct Facts {
     pub batchable: bool,
     /// Whether the arrival that finds an idle instance runs it on its own thread.
     pub inline: bool,
-    /// Where its weights are: `plain`, `mapped`, `packed`.
+    /// Where its weights are: `plain`, `mapped`, `packed`; `remote` or `graph` where it has none here.
     pub residency: &'static str,
 }
 
@@ -338,6 +337,7 @@ impl Serving {
             by_name: models.iter().enumerate().map(|(i, m)| (m.name.as_str().into(), i)).collect(),
             models,
             policies: policies.collect::<Result<_, Failure>>()?,
+            revision_header: HeaderValue::from_str(document.revision.as_str()).map_err(internal)?,
             keys: Keys::compile(&document.principals, before.map(|before| &before.keys)),
             document,
         })
@@ -353,7 +353,7 @@ impl Serving {
     pub(crate) fn apply_settings(&self) {
         for (model, served) in self.models.iter().zip(&self.document.models) {
             for lane in &model.versions {
-                lane.version.batcher.set(settings(&served.batching, &served.limits));
+                lane.version.way.set(settings(&served.batching, &served.limits));
             }
         }
     }

@@ -19,6 +19,7 @@ use crate::{
     table::Dialect,
     tap::Captured,
     visit::Visit,
+    way,
 };
 
 /// Copies of one model that may be answered at once.
@@ -109,8 +110,7 @@ fn send(
         request.priority = PRIORITY;
         request.deadline = Some(began + PATIENCE);
         let rows = request.rows();
-        let observer = Arc::clone(&counters) as _;
-        let answered = shadow.lane.version.batcher.submit(request, observer).await;
+        let answered = way::answer(&shadow.lane, None, request, began + PATIENCE).await;
         shadow.in_flight.fetch_sub(1, Relaxed);
         let (error, queue) = match answered {
             Ok((answer, ride)) => {

@@ -13,7 +13,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use dukou_types::{ErrorCode, Failure, InferResponse};
 use dukou_wire::{DecodeLimits, EncodeContext, Target, v2};
 use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE, request::Parts};
 use hyper::body::Body;
-use tokio::time::{sleep, timeout_at};
+use tokio::time::sleep;
 
 use crate::{
     access::{Origin, enforce},
@@ -37,6 +37,7 @@ use crate::{
     shadow::After,
     visit::Visit,
     watch::Watch,
+    way::{self, before},
 };
 
 /// Where a connection came in, and what its requests share.
@@ -76,8 +77,8 @@ where
     B: Body<Data = Bytes, Error: std::error::Error + 'static>,
 {
     let _busy = door.watch.request();
-    let mut visit = Visit::begin(door);
     let (head, body) = request.into_parts();
+    let mut visit = Visit::begin(door, &head.headers);
     let announced = !body.is_end_stream();
     let mut body = pin!(body);
     let walked = unbroken(pin!(walk(&head, body.as_mut(), door, &mut visit))).await;
@@ -95,7 +96,7 @@ where
     };
     // A body that nobody read stands between this request and the connection's next.
     let closing = closing || unread || door.engine.drain.has_begun();
-    reply::sign(&mut response, &head, visit.id, visit.lane(), closing);
+    reply::sign(&mut response, &head, &visit, closing);
     // record: last, once the answer is known, so that what is counted is what was said.
     visit.end(&response, failure.as_ref(), head.uri.path());
     response
@@ -129,7 +130,7 @@ where
     // however large its body is, and every later room knows what it is about.
     let asked = address(head);
 
-    let (lane, limits, patience, default_deadline, mut after, _place) = {
+    let (lane, whole, limits, patience, default_deadline, mut after, _place) = {
         // One look at the table: what follows happens wholly under it, whatever is swapped meanwhile.
         let table = engine.serving.load();
         let serving = table.as_deref();
@@ -146,6 +147,9 @@ where
         let target = &asked?.target;
         let Target::Infer { model, selector } = target else {
             let described = describe(engine, serving, &caller, target, head.uri.path())?;
+            // Who watches replicas hears with their health what they serve.
+            let revision = matches!(target, Target::Ready).then_some(serving).flatten();
+            visit.revision = revision.map(|serving| serving.revision_header.clone());
             return Ok(Answer::described(described));
         };
         let serving = ready(serving)?;
@@ -161,9 +165,11 @@ where
             json_depth: serving.limits.json_depth,
             body_bytes: serving.limits.body_bytes,
         };
+        // A graph finds its models in this table, whatever is swapped meanwhile.
+        let whole = lane.version.way.is_graph().then(|| table.clone()).flatten();
         // What happens after the answer, whoever asked: a copy to a shadow, a copy to the tap.
         let after = After::of(model, &lane, visit.id);
-        (lane, limits, serving.limits.header, model.limits.deadline, after, place)
+        (lane, whole, limits, serving.limits.header, model.limits.deadline, after, place)
     };
 
     // decode: straight into the buffers that the backend leases; the deadline holds from here on.
@@ -173,7 +179,7 @@ where
     visit.body_was_read = true;
     visit.bytes_in = frames.iter().map(Bytes::len).sum();
     let version = &*lane.version;
-    let mut lease = |input, bytes| version.execute.lease(input, bytes);
+    let mut lease = |input, bytes| version.way.lease(input, bytes);
     let mut decoded = v2::decode(&frames, &head.headers, &version.signature, &limits, &mut lease)?;
     drop(frames);
     let deadline = match (named, decoded.timeout) {
@@ -189,24 +195,23 @@ where
 
     // cache: behind authorization, before the queue.
     let answered = cache::through(&lane, request, |request| {
-        // batch and run: the queue owns the request from here; leaving early cancels it there.
-        let ride = version.batcher.submit(request, Arc::clone(&lane.counters) as _);
-        // An inline run is over before a timer could fire; a pooled one may be any time away.
-        let inline = version.batcher.is_inline();
+        // batch and run, or whoever else answers this version.
+        let answered = way::answer(&lane, whole.as_ref(), request, deadline);
         let lane = &*lane;
         async move {
-            let ran = if inline { ride.await } else { before(deadline, ride).await? }?;
+            let ran = answered.await?;
             complete(&ran.0, lane).map(|()| ran)
         }
     });
     let Answered { response, ride, found } = answered.await?;
     visit.answered(ride, found);
+    visit.served_by = response.served_by.clone();
 
     // encode: in the client's dialect and the carriage that it asked for.
     let mut out = Vec::with_capacity(encoded_size(&response));
     let context = EncodeContext {
         model: version.model.as_str(),
-        version: version.version.as_str(),
+        version: response.version().unwrap_or(version.version.as_str()),
         client_id: visit.client_id.as_deref(),
         carriage: &carriage,
     };
@@ -274,13 +279,6 @@ fn named_subject(
         }
         _ => Ok(Some(said.into())),
     }
-}
-
-/// Waits for `rest` until the deadline.
-async fn before<F: Future>(deadline: Instant, rest: F) -> Result<F::Output, Failure> {
-    timeout_at(deadline.into(), rest).await.map_err(|_| {
-        Failure::new(ErrorCode::LimitsDeadline, "the deadline passed before the answer was known")
-    })
 }
 
 /// Holds the backend to the signature: a unary answer has its outputs.

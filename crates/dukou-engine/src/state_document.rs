@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use dukou_remote::ReplicaState;
 use dukou_types::ErrorCode;
 use serde_json::{Map, Value, json};
 
@@ -9,7 +10,7 @@ use crate::{
     cache::Found,
     counters::{BOUNDS_US, TimeTotals, Totals},
     engine::Engine,
-    serving::{Model, Serving},
+    serving::{Loaded, Model, Serving},
     state::{ArmKey, resident_bytes},
     swap::Swap,
 };
@@ -42,6 +43,7 @@ pub fn state(swap: &Swap) -> Value {
         "bounds_us": BOUNDS_US,
         "arms": state.arms().iter().map(|(key, totals)| arm(key, totals)).collect::<Vec<_>>(),
         "caches": serving.as_deref().map(caches).unwrap_or_default(),
+        "replicas": serving.as_deref().map_or_else(Vec::new, replicas),
         "refused": refused,
         "access_log_dropped": engine.access_log.dropped(),
         "table_unsaved": swap.unsaved(),
@@ -51,7 +53,31 @@ pub fn state(swap: &Swap) -> Value {
 
 /// Requests that wait, over all versions.
 fn queued(serving: &Serving) -> usize {
-    serving.versions().map(|loaded| loaded.batcher.queued()).sum()
+    serving.versions().map(|loaded| loaded.way.queued()).sum()
+}
+
+/// The replicas of remote models, as they are now.
+fn replicas(serving: &Serving) -> Vec<Value> {
+    let of = |loaded: &std::sync::Arc<Loaded>| -> Vec<Value> {
+        let Some(remote) = loaded.way.remote() else { return Vec::new() };
+        let row = |state: ReplicaState| {
+            json!({
+                "model": loaded.model,
+                "version": loaded.version,
+                "replica": state.replica,
+                "healthy": state.healthy,
+                "why": state.why,
+                "revision": state.revision.as_deref(),
+                "outstanding": state.outstanding,
+                "latency_us": state.latency.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+                "requests": state.requests,
+                "failures": state.failures,
+                "retries": state.retries,
+            })
+        };
+        remote.states().into_iter().map(row).collect()
+    };
+    serving.versions().flat_map(of).collect()
 }
 
 /// What the models' caches hold.

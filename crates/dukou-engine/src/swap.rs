@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::{
     announce::{announce_golden, announce_refusal},
+    assemble::{assemble, is_new},
     engine::Engine,
     events::{self, Event, Level},
     load::{self, Loader, NotLoaded, Replay},
@@ -22,9 +23,12 @@ use crate::{
     serving::{GoldenState, Loaded, Serving},
     side_by_side::on_threads,
     standalone::{Folder, Surroundings},
-    table::{Access, GoldenMode, Listener, ServedModel, ServedVersion, ServingTable},
+    table::{Access, GoldenMode, Listener, ServedModel, ServedVersion, ServingTable, Source},
     table_file::TableFile,
 };
+
+/// Every version of a table, ready.
+pub type Ready = HashMap<(ModelName, Version), Arc<Loaded>>;
 
 /// Puts tables in place, one at a time.
 pub struct Swap {
@@ -218,13 +222,18 @@ impl Swap {
             file.write(&table);
         }
 
-        let added: Vec<Added> = plan
-            .added
-            .iter()
-            .filter_map(|(m, v)| {
-                versions.get(&(m.name.clone(), v.version.clone())).map(|loaded| added(loaded))
-            })
-            .collect();
+        let made = plan.graphs.iter().map(|(model, version, _)| (*model, *version));
+        let added: Vec<Added> =
+            plan.added
+                .iter()
+                .copied()
+                .chain(made.filter(|(model, version)| {
+                    is_new(before.as_deref(), &versions, model, version)
+                }))
+                .filter_map(|(m, v)| {
+                    versions.get(&(m.name.clone(), v.version.clone())).map(|loaded| added(loaded))
+                })
+                .collect();
         let retired = before.map_or(0, |before| retire(before, &serving, &self.engine.state));
         events::log(
             Level::Info,
@@ -248,7 +257,7 @@ impl Swap {
         plan: &Plan<'_>,
         before: Option<&Serving>,
         occasion: Occasion,
-    ) -> Result<HashMap<(ModelName, Version), Arc<Loaded>>, Refused> {
+    ) -> Result<Ready, Refused> {
         let trust = &table.trust;
         if !trust.keys.is_empty() {
             // A key that is none is the table's fault, whether or not a version needs it today.
@@ -261,9 +270,15 @@ impl Swap {
         room::refuse_what_cannot_fit(self.engine.container.memory, &plan.added, &self.loader)?;
         let threads = self.loader.workers.max(1);
         let loaded = on_threads(threads, &plan.added, |(model, version)| {
-            self.loader
-                .load(model, version, trust, replay)
-                .map_err(|failure| not_loaded(model, version, failure))
+            let ready = match &version.source {
+                // Its callers have been given a revision: none below it again.
+                Source::Remote(source) => {
+                    let floor = before.and_then(|before| given(before, model));
+                    load::load_remote(model, version, source, floor)
+                }
+                _ => self.loader.load(model, version, trust, replay),
+            };
+            ready.map_err(|failure| not_loaded(model, version, failure))
         })?;
         // A version that stays was opened under the trust of another table.
         let trust_changed = before.is_some_and(|before| before.document.trust != *trust);
@@ -274,7 +289,9 @@ impl Swap {
         let key = |loaded: &Loaded| (loaded.model.clone(), loaded.version.clone());
         let added = loaded.into_iter().map(|loaded| (key(&loaded), Arc::new(loaded)));
         let kept = plan.kept.iter().map(|(_, _, kept)| (key(kept), Arc::clone(kept)));
-        Ok(added.chain(kept).collect())
+        let mut versions = added.chain(kept).collect();
+        assemble(plan, before, &mut versions)?;
+        Ok(versions)
     }
 
     fn open_logs(&self, table: &ServingTable, occasion: Occasion) -> Result<(), Failure> {
@@ -358,6 +375,12 @@ fn refuse_stale(before: &Serving, table: &ServingTable) -> Result<(), Failure> {
             table.revision, before.document.revision
         ),
     ))
+}
+
+/// The revision that callers of a remote model have been given.
+fn given(before: &Serving, model: &ServedModel) -> Option<u64> {
+    let old = before.model(model.name.as_str())?;
+    old.versions.iter().filter_map(|lane| lane.version.way.remote()?.current()).max()
 }
 
 fn not_loaded(model: &ServedModel, version: &ServedVersion, failure: Failure) -> NotLoaded {

@@ -4,9 +4,9 @@
 //! `conformance/tables/` hold both to it. Nothing here has a default: a missing field, an unknown
 //! field or a value out of its range is `deploy.invalid` with the field's path.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt};
 
-use dukou_types::{Arm, Digest, ErrorCode, Failure, ModelName, Revision, Version};
+use dukou_types::{Arm, ErrorCode, Failure, ModelName, Revision, Version};
 use serde::{Deserialize, Serialize};
 
 /// Everything that the engine does, but for its listeners' sockets.
@@ -198,64 +198,11 @@ pub struct ServedVersion {
     pub version: Version,
     /// Where it comes from.
     pub source: Source,
-    /// How it is run.
-    pub backend: Backend,
+    /// How it is run; null where this process does not run it: a remote, a graph.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub backend: Option<Backend>,
     /// What a version that does not reproduce its golden samples does to the table.
     pub golden: GoldenMode,
-}
-
-/// Where a version comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "RawSource", into = "RawSource")]
-pub enum Source {
-    /// A bare ONNX file: its signature is read from the session, nothing is verified.
-    File(PathBuf),
-    /// A packaged version in an OCI image layout.
-    Artifact {
-        /// Digest of the version's manifest.
-        digest: Digest,
-        /// The layout's folder.
-        store: PathBuf,
-    },
-}
-
-/// `{file}` or `{artifact, store}` before it is known which.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSource {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    file: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    artifact: Option<Digest>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    store: Option<String>,
-}
-
-impl TryFrom<RawSource> for Source {
-    type Error = &'static str;
-    fn try_from(raw: RawSource) -> Result<Self, Self::Error> {
-        match raw {
-            RawSource { file: Some(file), artifact: None, store: None } => {
-                Ok(Self::File(file.into()))
-            }
-            RawSource { file: None, artifact: Some(digest), store: Some(store) } => {
-                Ok(Self::Artifact { digest, store: store.into() })
-            }
-            _ => Err("a source is either `file`, or `artifact` with `store`"),
-        }
-    }
-}
-
-impl From<Source> for RawSource {
-    fn from(source: Source) -> Self {
-        let text = |path: PathBuf| path.to_string_lossy().into_owned();
-        match source {
-            Source::File(file) => Self { file: Some(text(file)), artifact: None, store: None },
-            Source::Artifact { digest, store } => {
-                Self { file: None, artifact: Some(digest), store: Some(text(store)) }
-            }
-        }
-    }
 }
 
 /// How a version is run.
@@ -379,8 +326,15 @@ fn invalid(field: impl fmt::Display, problem: impl fmt::Display) -> InvalidTable
 mod access;
 #[path = "table_check.rs"]
 mod check;
+#[path = "table_check_graph.rs"]
+mod check_graph;
+#[path = "table_source.rs"]
+mod source;
 
 pub use access::{Access, Grant, PrincipalKey, Rate, Role, TlsFiles};
+pub use source::{
+    Combine, EnsembleNode, GraphSource, ModelNode, Node, RemoteSource, Source, SwitchNode, Wiring,
+};
 
 #[cfg(test)]
 #[path = "table_test.rs"]

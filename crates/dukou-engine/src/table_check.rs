@@ -5,12 +5,16 @@
 
 use std::{collections::HashSet, fmt::Display, path::Path};
 
+use dukou_remote::Address;
 use dukou_types::ModelName;
 
-use super::{InvalidTable, Listener, PrincipalKey, ServedModel, ServingTable, Source, invalid};
+use super::{
+    GoldenMode, InvalidTable, Listener, PrincipalKey, RemoteSource, ServedModel, ServedVersion,
+    ServingTable, Source, check_graph, invalid,
+};
 use crate::network::Network;
 
-type Checked = Result<(), InvalidTable>;
+pub(super) type Checked = Result<(), InvalidTable>;
 
 pub fn table(table: &ServingTable) -> Checked {
     range("format", table.format, 1, 1)?;
@@ -41,7 +45,7 @@ pub fn table(table: &ServingTable) -> Checked {
         once(&format!("{path}.name"), &mut names, model.name.as_str())?;
         check_model(&path, model)?;
     }
-    Ok(())
+    check_graph::models(&table.models)
 }
 
 fn check_listener(path: &str, listener: &Listener) -> Checked {
@@ -97,14 +101,19 @@ fn check_model(path: &str, model: &ServedModel) -> Checked {
     for (index, version) in model.versions.iter().enumerate() {
         let path = format!("{path}.versions[{index}]");
         once(&format!("{path}.version"), &mut served, version.version.as_str())?;
-        match &version.source {
-            Source::File(file) => absolute(&format!("{path}.source"), file)?,
-            Source::Artifact { store, .. } => absolute(&format!("{path}.source"), store)?,
+        check_version(&path, version)?;
+    }
+    if model.versions.iter().any(|version| !version.source.is_run_here()) {
+        for (field, said) in [
+            ("shadow", model.shadow.is_some()),
+            ("capture", model.capture.is_some()),
+            ("cache", model.cache.is_some()),
+        ] {
+            if said {
+                let problem = "is for models that this process runs, and one version is not";
+                return Err(invalid(format!("{path}.{field}"), problem));
+            }
         }
-        let backend = &version.backend;
-        range(&format!("{path}.backend.instances"), backend.instances, 1, 256)?;
-        range(&format!("{path}.backend.threads"), backend.threads, 1, 256)?;
-        not_empty(&format!("{path}.backend.providers"), &backend.providers)?;
     }
     for (alias, target) in &model.aliases {
         let field = format!("{path}.aliases.{alias}");
@@ -136,6 +145,56 @@ fn check_model(path: &str, model: &ServedModel) -> Checked {
     range(&format!("{path}.limits.deadline_ms"), model.limits.deadline_ms, 1, u64::MAX)
 }
 
+fn check_version(path: &str, version: &ServedVersion) -> Checked {
+    let source = format!("{path}.source");
+    match &version.source {
+        Source::File(file) => absolute(&source, file)?,
+        Source::Artifact { store, .. } => absolute(&source, store)?,
+        Source::Remote(remote) => check_remote(&format!("{source}.remote"), remote)?,
+        Source::Graph(graph) => check_graph::graph(&format!("{source}.graph"), graph)?,
+    }
+    let field = format!("{path}.backend");
+    match (&version.backend, version.source.is_run_here()) {
+        (Some(backend), true) => {
+            range(&format!("{field}.instances"), backend.instances, 1, 256)?;
+            range(&format!("{field}.threads"), backend.threads, 1, 256)?;
+            not_empty(&format!("{field}.providers"), &backend.providers)
+        }
+        (None, false) => match version.golden {
+            GoldenMode::Off => Ok(()),
+            _ => Err(invalid(
+                format!("{path}.golden"),
+                "must be `off`: this process does not run the version",
+            )),
+        },
+        (Some(_), false) => {
+            Err(invalid(field, "must be null: this process does not run the version"))
+        }
+        (None, true) => Err(invalid(field, "is null, and this process is to run the version")),
+    }
+}
+
+fn check_remote(path: &str, remote: &RemoteSource) -> Checked {
+    not_empty(&format!("{path}.replicas"), &remote.replicas)?;
+    let mut seen = HashSet::new();
+    for (index, text) in remote.replicas.iter().enumerate() {
+        let field = format!("{path}.replicas[{index}]");
+        let address = Address::parse(text).map_err(|why| invalid(&field, why))?;
+        once(&field, &mut seen, text)?;
+        if address.encrypted && remote.ca_file.is_none() {
+            let problem = format!(
+                "`{text}` speaks TLS: `ca_file` must name the certificates that it is checked against"
+            );
+            return Err(invalid(field, problem));
+        }
+    }
+    for (field, file) in remote.files() {
+        absolute(&format!("{path}.{field}"), file)?;
+    }
+    range(&format!("{path}.health_ms"), remote.health_ms, 10, 60_000)?;
+    range(&format!("{path}.retry_percent"), remote.retry_percent, 0, 100)
+}
+
 fn check_split(path: &str, model: &ServedModel, served: &HashSet<&str>) -> Checked {
     not_empty(&format!("{path}.split"), &model.split)?;
     let mut arms = HashSet::new();
@@ -158,7 +217,7 @@ fn check_split(path: &str, model: &ServedModel, served: &HashSet<&str>) -> Check
     Ok(())
 }
 
-fn range(field: &str, value: u64, least: u64, most: u64) -> Checked {
+pub(super) fn range(field: &str, value: u64, least: u64, most: u64) -> Checked {
     if (least..=most).contains(&value) {
         return Ok(());
     }
@@ -170,7 +229,7 @@ fn range(field: &str, value: u64, least: u64, most: u64) -> Checked {
     Err(invalid(field, format!("is {value}, must be {allowed}")))
 }
 
-fn not_empty<T>(field: &str, list: &[T]) -> Checked {
+pub(super) fn not_empty<T>(field: &str, list: &[T]) -> Checked {
     if list.is_empty() {
         Err(invalid(field, "is empty, must have at least one entry"))
     } else {
@@ -185,7 +244,7 @@ fn absolute(field: &str, path: &Path) -> Checked {
     Err(invalid(field, format!("`{}` is a relative path, must be an absolute one", path.display())))
 }
 
-fn once<'a>(field: &str, seen: &mut HashSet<&'a str>, name: &'a str) -> Checked {
+pub(super) fn once<'a>(field: &str, seen: &mut HashSet<&'a str>, name: &'a str) -> Checked {
     if seen.insert(name) { Ok(()) } else { Err(invalid(field, format!("`{name}` is there twice"))) }
 }
 

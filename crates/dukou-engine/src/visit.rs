@@ -12,9 +12,11 @@ use std::{
 };
 
 use dukou_batch::Ride;
-use dukou_types::{CancelFlag, ErrorCode, Failure, InferRequest, Principal, RequestId};
+use dukou_types::{
+    CancelFlag, ErrorCode, Failure, InferRequest, Principal, RequestId, ServedBy, Trace,
+};
 use dukou_wire::{Decoded, Target};
-use http::Response;
+use http::{HeaderMap, HeaderValue, Response};
 
 use crate::{
     cache::Found,
@@ -42,6 +44,12 @@ pub struct Visit<'e> {
     pub client_id: Option<Arc<str>>,
     /// Whose rows these are, for the tap alone: it is never written to a log.
     pub subject: Option<Arc<str>>,
+    /// The trace that it belongs to.
+    pub trace: Trace,
+    /// Who answered, where that was another server.
+    pub served_by: Option<Box<ServedBy>>,
+    /// The table's revision, where the answer says it without a lane.
+    pub revision: Option<HeaderValue>,
     /// Bytes of the body that came.
     pub bytes_in: usize,
     /// Whether that was all of it.
@@ -61,9 +69,13 @@ pub struct Visit<'e> {
 
 impl<'e> Visit<'e> {
     /// A head is complete.
-    pub fn begin(door: &'e Door) -> Self {
+    pub fn begin(door: &'e Door, headers: &HeaderMap) -> Self {
+        let id = next_id();
         Self {
-            id: next_id(),
+            id,
+            trace: trace_of(headers, id),
+            served_by: None,
+            revision: None,
             received: Instant::now(),
             principal: Principal::Unknown,
             client_id: None,
@@ -115,6 +127,7 @@ impl<'e> Visit<'e> {
             principal: self.principal.clone(),
             deadline: Some(deadline),
             cancel: CancelFlag::default(),
+            trace: Some(self.trace),
             priority: decoded.priority,
             parameters: decoded.parameters,
             inputs: decoded.inputs,
@@ -178,6 +191,7 @@ impl<'e> Visit<'e> {
         let duration = |of: fn(&Ride) -> Duration| self.ride.as_ref().map(of);
         self.engine.recorder.record(&Outcome {
             id: self.id,
+            trace: Some(self.trace.id),
             client_id: self.client_id.as_deref(),
             listener: self.listener,
             dialect: Dialect::V2,
@@ -208,14 +222,27 @@ impl Drop for Visit<'_> {
     }
 }
 
+/// The trace that the client names, or one that begins here. Its last half is then the request's id.
+fn trace_of(headers: &HeaderMap, id: RequestId) -> Trace {
+    let named = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    named.and_then(Trace::parse).unwrap_or_else(|| {
+        let first_half = seed().rotate_left(32) | 1;
+        Trace { id: (u128::from(first_half) << 64) | u128::from(id.0), parent: 0, flags: 0 }
+    })
+}
+
+/// A number of this run of the process.
+fn seed() -> u64 {
+    static SEED: OnceLock<u64> = OnceLock::new();
+    *SEED.get_or_init(|| RandomState::new().hash_one(std::process::id()))
+}
+
 /// The next id: unique in this process and of another sequence in the next. The last step spreads a
 /// counter evenly over all numbers, one to one, so that a split can be drawn from it.
 pub(crate) fn next_id() -> RequestId {
-    static SEED: OnceLock<u64> = OnceLock::new();
     thread_local!(static COUNT: Cell<u64> = const { Cell::new(0) });
     let count = COUNT.with(|count| count.replace(count.get() + 1));
-    let seed = *SEED.get_or_init(|| RandomState::new().hash_one(std::process::id()));
-    let number = seed.wrapping_add((thread_number() as u64) << 44).wrapping_add(count);
+    let number = seed().wrapping_add((thread_number() as u64) << 44).wrapping_add(count);
     // The finalizer of SplitMix64 (Steele, Lea, Flood 2014).
     let mut mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -228,6 +255,19 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    #[test]
+    fn a_trace_is_the_clients_or_begins_here() {
+        let mut headers = HeaderMap::new();
+        let here = trace_of(&headers, RequestId(7));
+        assert_eq!((here.id as u64, here.parent, here.flags), (7, 0, 0));
+        assert!(here.id >> 64 != 0, "of this process");
+        let named = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        headers.insert("traceparent", named.parse().unwrap());
+        assert_eq!(Some(trace_of(&headers, RequestId(7))), Trace::parse(named));
+        headers.insert("traceparent", "nonsense".parse().unwrap());
+        assert_eq!(trace_of(&headers, RequestId(7)), here);
+    }
 
     #[test]
     fn ids_differ_and_are_spread_evenly() {

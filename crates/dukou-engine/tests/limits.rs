@@ -40,7 +40,7 @@ fn a_client_that_leaves_cancels_its_request() {
     let mut client = crossing.connect();
     client.send(&infer("", 1));
     crossing.wait_until("it is queued", |crossing| {
-        crossing.engine.serving.load().as_ref().unwrap().versions().any(|v| v.batcher.queued() == 1)
+        crossing.engine.serving.load().as_ref().unwrap().versions().any(|v| v.way.queued() == 1)
     });
     drop(client);
     crossing.wait_until("it is written down", |crossing| crossing.counted("server.cancelled") == 1);
@@ -79,7 +79,7 @@ fn the_queue_is_bounded() {
     let mut first = crossing.connect();
     first.send(&infer("", 1));
     crossing.wait_until("it is queued", |crossing| {
-        crossing.engine.serving.load().as_ref().unwrap().versions().any(|v| v.batcher.queued() == 1)
+        crossing.engine.serving.load().as_ref().unwrap().versions().any(|v| v.way.queued() == 1)
     });
     let answer = crossing.ask(&infer("", 1));
     assert_eq!((answer.status, answer.code().as_str()), (429, "limits.queue-full"));

@@ -127,7 +127,7 @@ pub(crate) fn scatter(
                 Requested::Only(positions) => positions.iter().copied().map(tensor).collect(),
             };
             let outputs: Option<SmallVec<[Tensor; 2]>> = outputs;
-            Some(InferResponse { outputs: outputs?, parameters: Vec::new() })
+            Some(InferResponse { outputs: outputs?, parameters: Vec::new(), served_by: None })
         })
         .collect()
 }

@@ -170,7 +170,7 @@ fn doubled(request: &InferRequest) -> InferResponse {
         shape: x.shape.clone(),
         data: Data::Owned(buffer),
     };
-    InferResponse { outputs: smallvec![y], parameters: Vec::new() }
+    InferResponse { outputs: smallvec![y], parameters: Vec::new(), served_by: None }
 }
 
 /// Where runs wait while it is closed. Open at first. Cloning shares it.

@@ -118,6 +118,14 @@ codes! {
     LimitsSlowHead, "limits.slow-head", Resource, 408, "Send the whole head at once.";
     LimitsSlowBody, "limits.slow-body", Resource, 408, "Send the body as fast as the network takes it, or in smaller requests.";
     LimitsTooManyConnections, "limits.too-many-connections", Resource, 503, "Close some, or raise the limit.";
+    ReplicaUnavailable, "replica.unavailable", Remote, 503, "Start one of the servers that the message names, or correct their addresses.";
+    ReplicaLost, "replica.lost", Remote, 502, "Try again; if it stays, look at the log of the server that the message names.";
+    ReplicaRefused, "replica.refused", Input, 400, "The message carries the other server's words.";
+    ReplicaFailed, "replica.failed", Remote, 502, "Look at the log of the server that the message names.";
+    ReplicaBehind, "replica.behind", State, 503, "Try again in a moment; `dukou status` shows which revision each replica serves.";
+    ReplicaMismatch, "replica.mismatch", Remote, 502, "Serve the same model on every replica; the message has both sides.";
+    GraphInvalid, "graph.invalid", Input, 400, "Correct the node that the message names.";
+    GraphMismatch, "graph.mismatch", Input, 400, "Connect what fits; the message has both sides.";
     EngineOutOfMemory, "engine.out-of-memory", Resource, 503, "Send smaller batches.";
     EngineTooLittleMemory, "engine.too-little-memory", Resource, 503, "Give the container more memory, or serve a smaller or quantized version.";
     EngineRuntimeMissing, "engine.runtime-missing", Remote, 502, "`pip install onnxruntime`, or name the file with `--runtime`.";
@@ -144,12 +152,14 @@ pub struct Failure {
     pub detail: Option<Box<str>>,
     /// When it is worth asking again, where that is known.
     pub retry_after: Option<Duration>,
+    /// The HTTP status, where another server chose it.
+    pub status: Option<u16>,
 }
 
 impl Failure {
     /// A failure that tells the caller all there is.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), detail: None, retry_after: None }
+        Self { code, message: message.into(), detail: None, retry_after: None, status: None }
     }
 
     /// The same, with what only the log should carry.
@@ -157,6 +167,21 @@ impl Failure {
     pub fn with_detail(mut self, detail: impl Into<Box<str>>) -> Self {
         self.detail = Some(detail.into());
         self
+    }
+
+    /// The same, with the status that another server chose.
+    #[must_use]
+    pub const fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// The HTTP status: the other server's, or that of the code.
+    pub const fn http_status(&self) -> u16 {
+        match self.status {
+            Some(status) => status,
+            None => self.code.http_status(),
+        }
     }
 
     /// The same, with the time after which it is worth asking again.

@@ -11,11 +11,13 @@ mod ids;
 mod request;
 mod signature;
 mod tensor;
+mod trace;
 
 pub use buffer::{Buffer, SharedBytes};
 pub use code::{ErrorCode, Failure, Family};
 pub use dtype::DType;
 pub use ids::{Arm, Digest, ModelName, RequestId, Revision, Version};
-pub use request::{CancelFlag, InferRequest, InferResponse, Param, Principal, Requested};
+pub use request::{CancelFlag, InferRequest, InferResponse, Param, Principal, Requested, ServedBy};
 pub use signature::{Dim, Signature, TensorSpec};
 pub use tensor::{Data, Tensor};
+pub use trace::{Trace, TraceParent};

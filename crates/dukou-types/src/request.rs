@@ -10,7 +10,7 @@ use std::{
 
 use smallvec::SmallVec;
 
-use crate::{RequestId, Tensor};
+use crate::{RequestId, Tensor, Trace};
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -79,6 +79,8 @@ pub struct InferRequest {
     pub deadline: Option<Instant>,
     /// Whether the asker is still there.
     pub cancel: CancelFlag,
+    /// The trace that it belongs to; none for what the engine asks itself.
+    pub trace: Option<Trace>,
     /// 0 is the default; 1 the most urgent, larger numbers less so.
     pub priority: u32,
     /// Anything else that the client said.
@@ -98,6 +100,7 @@ impl InferRequest {
             principal,
             deadline: None,
             cancel: CancelFlag::default(),
+            trace: None,
             priority: 0,
             parameters: Vec::new(),
             inputs,
@@ -123,4 +126,22 @@ pub struct InferResponse {
     pub outputs: SmallVec<[Tensor; 2]>,
     /// Anything the model said besides.
     pub parameters: Vec<(Arc<str>, Param)>,
+    /// Who answered, where that was another server.
+    pub served_by: Option<Box<ServedBy>>,
+}
+
+impl InferResponse {
+    /// The version that answered, where another server said it.
+    pub fn version(&self) -> Option<&str> {
+        self.served_by.as_ref()?.version.as_deref()
+    }
+}
+
+/// What another server said of the version that answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServedBy {
+    /// Its version.
+    pub version: Option<Arc<str>>,
+    /// The revision of the table that chose it.
+    pub revision: Option<Arc<str>>,
 }

@@ -119,7 +119,11 @@ fn main() -> Result<(), Failure> {
         shape: vec![1, 10],
         data: Data::Owned(data),
     };
-    let response = InferResponse { outputs: [output].into_iter().collect(), parameters: vec![] };
+    let response = InferResponse {
+        outputs: [output].into_iter().collect(),
+        parameters: vec![],
+        served_by: None,
+    };
     let carriage = Carriage::Json;
     let context =
         EncodeContext { model: "digits", version: "1", client_id: Some("7"), carriage: &carriage };

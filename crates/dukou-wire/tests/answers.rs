@@ -27,7 +27,7 @@ fn floats(name: &str, values: &[f32]) -> Tensor {
 }
 
 fn encode(outputs: Vec<Tensor>, carriage: &Carriage) -> Result<(Vec<u8>, Encoded), Failure> {
-    let response = InferResponse { outputs: outputs.into(), parameters: vec![] };
+    let response = InferResponse { outputs: outputs.into(), parameters: vec![], served_by: None };
     let context = EncodeContext { model: "m", version: "3", client_id: None, carriage };
     let mut out = b"before".to_vec();
     let encoded = v2::encode(&response, &context, &mut out);
@@ -48,6 +48,7 @@ fn keys_stand_in_tritons_order_and_data_is_flat() {
         .into_iter()
         .collect(),
         parameters: vec![("sequence".into(), Param::Int(-4)), ("last".into(), Param::Bool(true))],
+        served_by: None,
     };
     let context = EncodeContext {
         model: "m\"",

@@ -63,6 +63,10 @@ def _explain(kind: type[BaseModel], detail: ErrorDetails) -> tuple[str, str | No
         return f"`{key}` is not a key that dukou knows", hint
     if detail["type"] == "missing":
         return f"`{key}` is missing", None
+    if detail["type"] == "reference":
+        # One part contradicts another: the rule says itself which, and what stands there.
+        context = detail.get("ctx", {})
+        return f"`{'.'.join(filter(None, [key, context['field']]))}`: {context['problem']}", None
     wanted = detail["msg"].removeprefix("Value error, ")
     return f"`{key}` is `{detail['input']!r:.80}`: {wanted[:1].lower()}{wanted[1:]}", None
 

@@ -7,6 +7,7 @@ MODEL is a file of any kind that dukou reads, or a version of the registry:
   digits:3           version 3, and no other
   digits@challenger  whatever has this alias
   ./digits           a project's folder: its model, as `[deploy]` says
+  gateway.toml       a deployment: models of the registry, files, other servers, graphs (docs/services.md)
 
 Ctrl-C or SIGTERM answers what is in flight and ends.
 """

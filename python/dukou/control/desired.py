@@ -14,6 +14,7 @@ from dukou.control.split import follows_champion, split_for_rollout
 from dukou.deploy.compile import Surroundings, compile_deployment
 from dukou.deploy.document import Deployment
 from dukou.deploy.door import Door
+from dukou.deploy.files import read_deployment
 from dukou.deploy.override import Override
 from dukou.deploy.placement import unplaced
 from dukou.deploy.standalone import find_deployment
@@ -42,6 +43,8 @@ class DesiredState:
         self._document = document
         self._registry = registry
         self._door = Door.from_json(document["door"])
+        # Written by an older supervisor: it knew of none.
+        self._documents = [Path(path) for path in document.get("documents", ())]
         self._numbering = Numbering(registry, subject_of(document))
         self._override = Override.from_json(document["override"])
         self.store = Store(self._home / "store")
@@ -59,7 +62,8 @@ class DesiredState:
             trusted = (self._home / "trust").stat().st_mtime_ns
         except OSError:
             trusted = 0
-        return self._registry.change_token(), trusted, self._door.token(self._home)
+        documents = tuple(_stamp(path) for path in self._documents)
+        return self._registry.change_token(), trusted, self._door.token(self._home), documents
 
     def compile(self, above: int) -> ServingTable:
         """The table that should be served, under the number that every server of it says.
@@ -106,6 +110,7 @@ class DesiredState:
         deployments = [
             self._deployment(e["name"], e["reference"]) for e in self._document["references"]
         ]
+        deployments += [read_deployment(path) for path in self._documents]
         self.unplaced = [error for error in map(unplaced, deployments) if error is not None]
         allowed = [d.memory_bytes for d in deployments if d.memory_bytes is not None]
         # They share one engine: where one says nothing, the sum says nothing either.
@@ -146,12 +151,20 @@ class DesiredState:
                 deployment = self._deployment(entry["name"], entry["reference"])
             except DukouError:
                 continue  # what cannot be served is said where it is to be served
-            names |= {m.line: m.name for m in deployment.models if follows_champion(m)}
+            names |= _followers(deployment)
+        for path in self._documents:
+            try:
+                names |= _followers(read_deployment(path))
+            except DukouError:
+                continue
         return names
 
     def _with_rollouts(self, deployment: Deployment) -> Deployment:
         models = []
         for model in deployment.models:
+            if not model.is_registered:
+                models.append(model)
+                continue
             rollout = self._registry.rollouts.running(model.line)
             if rollout is not None and follows_champion(model):
                 model = split_for_rollout(model, rollout)
@@ -179,3 +192,17 @@ class DesiredState:
         if digest not in self._labels:
             self._labels[digest] = read_config(self.store, digest).labels
         return self._labels[digest]
+
+
+def _followers(deployment: Deployment) -> dict[str, str]:
+    """The models of a deployment that a rollout may split: name in the registry → name in the table."""
+    return {m.line: m.name for m in deployment.models if m.is_registered and follows_champion(m)}
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """Tells whether a file is still what it was; None where it is gone."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

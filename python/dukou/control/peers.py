@@ -25,4 +25,4 @@ def _told(folder: ServerFolder) -> tuple[Any, ...] | None:
     document = folder.read(folder.desired) or {}
     if "references" not in document:
         return None  # bare files alone: no control, no rollout
-    return document["home"], document["references"], document["files"]
+    return document["home"], document["references"], document["files"], document.get("documents")

@@ -20,6 +20,8 @@ from dukou.registry.registry import Registry
 def subject_of(document: Mapping[str, Any]) -> str:
     """A digest of what a server was told to serve (`desired.json`), whatever that says now."""
     told = {name: document[name] for name in ("files", "references")}
+    if document.get("documents"):
+        told["documents"] = document["documents"]
     # A server that knows no principals has another table than one that does.
     return _digest({**told, "access": document["door"]["access"]})
 

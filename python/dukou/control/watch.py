@@ -10,7 +10,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -22,6 +22,7 @@ from dukou.base.durations import parse_duration
 from dukou.base.errors import DukouError, ResourceError
 from dukou.control.privacy import policy_for
 from dukou.deploy.document import DeployedModel, Deployment
+from dukou.deploy.files import read_deployment
 from dukou.monitor.alerts import AlertBox
 from dukou.monitor.drift.window import Promise, find_drift
 from dukou.monitor.privacy import make_private
@@ -185,15 +186,23 @@ class Watcher:
         self._watched = {name: self._watched.get(name, entry) for name, entry in found.items()}
         self._token = token
 
-    def _find_watched(self) -> dict[str, _Watched]:
-        found = {}
+    def _deployments(self) -> Iterator[Deployment]:
         for entry in self._desired["references"]:
             kept = self._registry.deployment(entry["reference"])
-            if kept is None:
-                continue
-            deployment = parse_document(
-                Deployment, kept.document, code="deploy.invalid", source=f"deployment `{kept.name}`"
-            )
+            if kept is not None:
+                source = f"deployment `{kept.name}`"
+                yield parse_document(
+                    Deployment, kept.document, code="deploy.invalid", source=source
+                )
+        for path in self._desired.get("documents", ()):
+            try:
+                yield read_deployment(Path(path))
+            except DukouError:
+                continue  # control says what is wrong with it, and serves on what was before
+
+    def _find_watched(self) -> dict[str, _Watched]:
+        found = {}
+        for deployment in self._deployments():
             for model in deployment.models:
                 if model.capture is None:
                     continue

@@ -16,6 +16,8 @@ from dukou.base.errors import InputError, StateError
 from dukou.deploy import defaults
 from dukou.deploy.document import Arm, DeployedModel, Deployment
 from dukou.deploy.door import LOOPBACK, Door
+from dukou.deploy.elsewhere import FILE_VERSION, GRAPH_VERSION, REMOTE_VERSION
+from dukou.deploy.graphs import problem_among_models
 from dukou.deploy.override import NO_OVERRIDE, Override
 from dukou.deploy.table import ServingTable
 
@@ -92,13 +94,20 @@ def compile_deployment(
     """
     compiled = list(surroundings.bare)
     taken = {str(model["name"]) for model in compiled}
+    graphs: list[tuple[str, str, dict[str, Any]]] = []
     for deployment in deployments:
         for index, model in enumerate(deployment.models):
             if model.name in taken:
                 raise InputError("deploy.invalid", f"two models are called `{model.name}`")
             taken.add(model.name)
             place = f"deployment `{deployment.name}`: models.{index}"
-            compiled.append(_compile_model(model, place, resolve, labels, surroundings))
+            if model.is_registered:
+                compiled.append(_compile_model(model, place, resolve, labels, surroundings))
+                continue
+            compiled.append(_compile_elsewhere(model, surroundings.override))
+            if model.graph is not None:
+                graphs.append((model.name, f"{place}.graph", model.graph.to_table()["graph"]))
+    _refuse_graphs(graphs, compiled)
     document = {
         "format": 1,
         "revision": f"r{sequence}",
@@ -117,6 +126,50 @@ def compile_deployment(
         "models": compiled,
     }
     return parse_document(ServingTable, document, code="deploy.invalid", source="the table")
+
+
+def _compile_elsewhere(model: DeployedModel, override: Override) -> dict[str, Any]:
+    """A model that is no version of the registry."""
+    backend, cache = None, None
+    if model.remote is not None:
+        version, source = REMOTE_VERSION, model.remote.to_table(model.name)
+    elif model.graph is not None:
+        version, source = GRAPH_VERSION, model.graph.to_table()
+    else:
+        version, source = FILE_VERSION, {"file": str(model.file)}
+        backend = defaults.backend_document(
+            instances=model.run.instances, threads=model.run.threads
+        )
+        cache = override.cache or (model.cache and model.cache.model_dump())
+    return {
+        "name": model.name,
+        "versions": [{"version": version, "source": source, "backend": backend, "golden": "off"}],
+        "aliases": {},
+        "split": [{"version": version, "arm": "main", "weight": 1}],
+        "batching": model.batching.model_dump(),
+        "limits": model.limits.model_dump(),
+        "labels": [],
+        "shadow": None,
+        "capture": None,
+        "cache": cache,
+    }
+
+
+def _refuse_graphs(
+    graphs: Sequence[tuple[str, str, dict[str, Any]]], compiled: Sequence[dict[str, Any]]
+) -> None:
+    """Refuses graphs of models that are not there: by the place in the document, not in the table."""
+    served = {
+        model["name"]: {*model["aliases"], *(v["version"] for v in model["versions"])}
+        for model in compiled
+    }
+    found = problem_among_models(graphs, served)
+    if found is not None:
+        raise InputError(
+            "deploy.invalid",
+            f"{found[0]}: {found[1]}",
+            hint="a graph asks models of the same server: name it in the document, or on the command line",
+        )
 
 
 def _text(path: Path | None) -> str | None:

@@ -34,6 +34,11 @@ JSON_DEPTH = 64
 HEADER_MS = 10_000
 DRAIN_MS = 20_000
 
+# How often the replicas of a remote model are looked at, and how many of a hundred requests may be asked
+# once more: enough for one of three to die unnoticed, too few to drown the others.
+HEALTH_MS = 250
+RETRY_PERCENT = 20
+
 PROVIDERS = ("CPUExecutionProvider",)
 
 

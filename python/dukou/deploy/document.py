@@ -6,7 +6,6 @@ not say stands in `defaults.py`.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from typing import Annotated, Any, Literal, get_args
 
@@ -14,22 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from dukou.base.errors import InputError
 from dukou.deploy import defaults
-from dukou.deploy.table import Name
+from dukou.deploy.elsewhere import Graph, Remote, label
+from dukou.deploy.rules import Name
 from dukou.trust.privacy.policy import PrivacyPolicy
 
 # The strategies of deployment; `placement.py` says what of them is carried out.
 Profile = Literal["centralized", "distributed", "edge", "container", "microservice"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
-
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
-
-
-def _label(said: Any) -> Any:
-    if isinstance(said, int) and not isinstance(said, bool):
-        said = str(said)
-    if isinstance(said, str) and not _LABEL.match(said):
-        raise ValueError("a version is a number or an alias")
-    return said
 
 
 class _Section(BaseModel):
@@ -53,7 +43,7 @@ class Arm(_Section):
     @field_validator("version", mode="before")
     @classmethod
     def _number(cls, said: Any) -> Any:
-        return _label(said)
+        return label(said)
 
 
 class Limits(_Section):
@@ -93,7 +83,7 @@ class Shadow(_Section):
     @field_validator("version", mode="before")
     @classmethod
     def _number(cls, said: Any) -> Any:
-        return _label(said)
+        return label(said)
 
 
 class Capture(_Section):
@@ -172,6 +162,14 @@ class Privacy(_Section):
         return PrivacyPolicy.from_json(self.model_dump())
 
 
+# What a model that is no version of the registry may say besides.
+_ELSEWHERE = {
+    "file": {"name", "file", "batching", "limits", "run", "cache"},
+    "remote": {"name", "remote", "limits"},
+    "graph": {"name", "graph", "limits"},
+}
+
+
 class DeployedModel(_Section):
     """A served model.
 
@@ -185,10 +183,16 @@ class DeployedModel(_Section):
         cache: how many answers are kept for whoever asks the same again; none where absent.
         monitor: what is looked for in them.
         privacy: what may be kept of them; what the version itself carries where absent.
+        file: an ONNX file instead of the registry.
+        remote: other servers that answer it instead.
+        graph: other models of this deployment that answer it instead.
     """
 
     name: Name
     model: Name | None = None
+    file: str | None = None
+    remote: Remote | None = None
+    graph: Graph | None = None
     traffic: Annotated[list[Arm], Field(min_length=1)] = [Arm()]
     batching: Batch = Batch()
     limits: Limits = Limits()
@@ -204,6 +208,22 @@ class DeployedModel(_Section):
     def line(self) -> str:
         """The model's name in the registry."""
         return self.model or self.name
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether its versions are the registry's."""
+        return self.file is None and self.remote is None and self.graph is None
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> DeployedModel:
+        kinds = [kind for kind in _ELSEWHERE if getattr(self, kind) is not None]
+        if len(kinds) > 1:
+            raise ValueError(f"a model is one of `{'`, `'.join(kinds)}`")
+        if kinds:
+            strange = [key for key in self.model_fields_set if key not in _ELSEWHERE[kinds[0]]]
+            if strange:
+                raise ValueError(f"a model with `{kinds[0]}` has no `{sorted(strange)[0]}`")
+        return self
 
     @model_validator(mode="after")
     def _arms_differ(self) -> DeployedModel:

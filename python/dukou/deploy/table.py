@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
-from typing import Annotated, Literal, NoReturn, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
 from dukou.deploy import defaults
+from dukou.deploy.graphs import problem_among_models
+from dukou.deploy.rules import Name, TableDocument, refuse, refuse_relative, refuse_twice
+from dukou.deploy.sources import ArtifactSource, FileSource, GraphSource, Source
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
-Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Models = Annotated[
     str,
     Field(
@@ -29,43 +28,7 @@ Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Network = Annotated[str, Field(description="`10.0.0.0/8`, `2001:db8::/32`, or one address")]
 
 
-class _Document(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _refuse(field: str, problem: str) -> NoReturn:
-    """What a schema cannot say: one part of the table contradicts another. The engine checks the same."""
-    context = {"field": field, "problem": problem}
-    raise PydanticCustomError("reference", "`{field}`: {problem}", context)
-
-
-def _refuse_twice(names: Iterable[str], field: str) -> None:
-    seen: set[str] = set()
-    for index, name in enumerate(names):
-        if name in seen:
-            _refuse(field.format(index), f"`{name}` is there twice")
-        seen.add(name)
-
-
-def _refuse_relative(field: str, path: str) -> None:
-    if not path.startswith("/"):
-        _refuse(field, f"`{path}` is a relative path, must be an absolute one")
-
-
-class FileSource(_Document):
-    """A bare ONNX file: its signature is read from the session, nothing is verified."""
-
-    file: Annotated[str, Field(description="absolute path of an ONNX file")]
-
-
-class ArtifactSource(_Document):
-    """A packaged version in an OCI image layout."""
-
-    artifact: Annotated[Sha256, Field(description="digest of the version's manifest")]
-    store: Annotated[str, Field(description="absolute path of the OCI image layout")]
-
-
-class Backend(_Document):
+class Backend(TableDocument):
     """How a version is run."""
 
     kind: Literal["onnx"]
@@ -82,7 +45,7 @@ class Backend(_Document):
     ]
 
 
-class Batching(_Document):
+class Batching(TableDocument):
     """Caps of a batch. An idle instance takes what is queued at once; `delay_us` waits for more."""
 
     max_rows: Annotated[
@@ -94,7 +57,7 @@ class Batching(_Document):
     ]
 
 
-class ModelLimits(_Document):
+class ModelLimits(TableDocument):
     """What one model may hold at once; more is refused at once."""
 
     queue: Annotated[int, Field(ge=1, description="requests that wait")]
@@ -102,12 +65,14 @@ class ModelLimits(_Document):
     deadline_ms: Annotated[int, Field(ge=1, description="of a request that names none")]
 
 
-class ServedVersion(_Document):
+class ServedVersion(TableDocument):
     """One version that the engine holds ready."""
 
     version: Name
-    source: FileSource | ArtifactSource
-    backend: Backend
+    source: Source
+    backend: Annotated[
+        Backend | None, Field(description="null where this process does not run it: remote, graph")
+    ]
     golden: Annotated[
         Literal["require", "alarm", "off"],
         Field(
@@ -115,8 +80,24 @@ class ServedVersion(_Document):
         ),
     ]
 
+    @property
+    def is_run_here(self) -> bool:
+        """Whether the engine that serves it runs it."""
+        return isinstance(self.source, FileSource | ArtifactSource)
 
-class Weight(_Document):
+    @model_validator(mode="after")
+    def _check_references(self) -> Self:
+        here = self.is_run_here
+        if here and self.backend is None:
+            refuse("backend", "is null, and this process is to run the version")
+        if not here and self.backend is not None:
+            refuse("backend", "must be null: this process does not run the version")
+        if not here and self.golden != "off":
+            refuse("golden", "must be `off`: this process does not run the version")
+        return self
+
+
+class Weight(TableDocument):
     """One arm of a split."""
 
     version: Name
@@ -124,7 +105,7 @@ class Weight(_Document):
     weight: Annotated[int, Field(ge=0, le=1_000_000)]
 
 
-class Shadow(_Document):
+class Shadow(TableDocument):
     """A version that answers a share of the split's requests too, after their callers have theirs."""
 
     version: Name
@@ -138,7 +119,7 @@ class Shadow(_Document):
     ]
 
 
-class Capture(_Document):
+class Capture(TableDocument):
     """Which answered requests are kept for the monitor, and how much of them at once."""
 
     share: Annotated[
@@ -150,7 +131,7 @@ class Capture(_Document):
     ]
 
 
-class Cache(_Document):
+class Cache(TableDocument):
     """How many answers are kept for whoever asks the same again, and for how long."""
 
     max_bytes: Annotated[
@@ -167,7 +148,7 @@ class Cache(_Document):
     ]
 
 
-class ServedModel(_Document):
+class ServedModel(TableDocument):
     """A model with the versions that are served and where its traffic goes."""
 
     name: Name
@@ -188,29 +169,34 @@ class ServedModel(_Document):
     @model_validator(mode="after")
     def _check_references(self) -> Self:
         names = [version.version for version in self.versions]
-        _refuse_twice(names, "versions[{}].version")
+        refuse_twice(names, "versions[{}].version")
         for index, version in enumerate(self.versions):
             match version.source:
                 case FileSource(file=path) | ArtifactSource(store=path):
-                    _refuse_relative(f"versions[{index}].source", path)
+                    refuse_relative(f"versions[{index}].source", path)
+        if not all(version.is_run_here for version in self.versions):
+            for field in ("shadow", "capture", "cache"):
+                if getattr(self, field) is not None:
+                    problem = "is for models that this process runs, and one version is not"
+                    refuse(field, problem)
         for alias, target in self.aliases.items():
             if target not in names:
-                _refuse(f"aliases.{alias}", f"`{target}` is not a version of this model")
+                refuse(f"aliases.{alias}", f"`{target}` is not a version of this model")
             if alias in names:
-                _refuse(f"aliases.{alias}", f"`{alias}` is a version already")
+                refuse(f"aliases.{alias}", f"`{alias}` is a version already")
         for index, weight in enumerate(self.split):
             if weight.version not in names:
                 problem = f"`{weight.version}` is not a version of this model"
-                _refuse(f"split[{index}].version", problem)
-        _refuse_twice([f"{w.arm}` of version `{w.version}" for w in self.split], "split[{}].arm")
+                refuse(f"split[{index}].version", problem)
+        refuse_twice([f"{w.arm}` of version `{w.version}" for w in self.split], "split[{}].arm")
         if self.shadow is not None and self.shadow.version not in names:
-            _refuse("shadow.version", f"`{self.shadow.version}` is not a version of this model")
+            refuse("shadow.version", f"`{self.shadow.version}` is not a version of this model")
         if not any(weight.weight for weight in self.split):
-            _refuse("split", "all weights are 0, so that no request could go anywhere")
+            refuse("split", "all weights are 0, so that no request could go anywhere")
         return self
 
 
-class Tls(_Document):
+class Tls(TableDocument):
     """Where a listener's certificate lies. Read again when a file changes; a bad one changes nothing."""
 
     certificate: Annotated[
@@ -220,7 +206,7 @@ class Tls(_Document):
     key: Annotated[str, Field(description="absolute path of its private key, PEM")]
 
 
-class Listener(_Document):
+class Listener(TableDocument):
     """What is allowed on one inherited socket, by the name that the supervisor gave it."""
 
     name: Name
@@ -242,13 +228,13 @@ class Listener(_Document):
     @model_validator(mode="after")
     def _check_references(self) -> Self:
         if self.tls is not None:
-            _refuse_relative("tls.certificate", self.tls.certificate)
-            _refuse_relative("tls.key", self.tls.key)
+            refuse_relative("tls.certificate", self.tls.certificate)
+            refuse_relative("tls.key", self.tls.key)
         for field, networks in (("allow", self.allow), ("deny", self.deny)):
             for index, text in enumerate(networks):
                 if not _is_network(text):
                     problem = f"`{text}` is neither an address nor a network such as `10.0.0.0/8`"
-                    _refuse(f"{field}[{index}]", problem)
+                    refuse(f"{field}[{index}]", problem)
         return self
 
 
@@ -262,7 +248,7 @@ def _is_network(text: str) -> bool:
     return True
 
 
-class Grant(_Document):
+class Grant(TableDocument):
     """What a key may do, with which models."""
 
     role: Annotated[
@@ -272,7 +258,7 @@ class Grant(_Document):
     models: Annotated[list[Models], Field(min_length=1)]
 
 
-class Rate(_Document):
+class Rate(TableDocument):
     """How often a key may ask; more is refused at once."""
 
     requests: Annotated[int, Field(ge=1, le=1_000_000_000, description="in so many `seconds`")]
@@ -283,7 +269,7 @@ class Rate(_Document):
     ]
 
 
-class Principal(_Document):
+class Principal(TableDocument):
     """Whoever holds the key `dk_<id>_<secret>`. The secret itself stands nowhere."""
 
     id: Annotated[
@@ -299,7 +285,7 @@ class Principal(_Document):
     ]
 
 
-class ServerLimits(_Document):
+class ServerLimits(TableDocument):
     """What the process holds at once."""
 
     connections: Annotated[int, Field(ge=1)]
@@ -311,7 +297,7 @@ class ServerLimits(_Document):
     ]
 
 
-class TrustedKey(_Document):
+class TrustedKey(TableDocument):
     """A public key whose signatures count."""
 
     id: Annotated[
@@ -324,14 +310,14 @@ class TrustedKey(_Document):
     pem: str
 
 
-class Trust(_Document):
+class Trust(TableDocument):
     """Whose artifacts are loaded. Bare files are the user's own word."""
 
     require_signature: bool
     keys: list[TrustedKey]
 
 
-class Observability(_Document):
+class Observability(TableDocument):
     """What is written down about requests."""
 
     access_log: Annotated[
@@ -344,7 +330,7 @@ class Observability(_Document):
     ]
 
 
-class ServingTable(_Document):
+class ServingTable(TableDocument):
     """Everything that an engine does, but for its listeners' sockets."""
 
     format: Literal[1]
@@ -363,7 +349,24 @@ class ServingTable(_Document):
 
     @model_validator(mode="after")
     def _check_references(self) -> Self:
-        _refuse_twice([listener.name for listener in self.listeners], "listeners[{}].name")
-        _refuse_twice([principal.id for principal in self.principals], "principals[{}].id")
-        _refuse_twice([model.name for model in self.models], "models[{}].name")
+        refuse_twice([listener.name for listener in self.listeners], "listeners[{}].name")
+        refuse_twice([principal.id for principal in self.principals], "principals[{}].id")
+        refuse_twice([model.name for model in self.models], "models[{}].name")
+        graphs = [
+            (
+                model.name,
+                f"models[{index}].versions[{place}].source.graph",
+                source.graph.model_dump(),
+            )
+            for index, model in enumerate(self.models)
+            for place, version in enumerate(model.versions)
+            if isinstance(source := version.source, GraphSource)
+        ]
+        served = {
+            model.name: {*model.aliases, *(version.version for version in model.versions)}
+            for model in self.models
+        }
+        found = problem_among_models(graphs, served)
+        if found is not None:
+            refuse(*found)
         return self

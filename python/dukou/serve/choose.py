@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -58,8 +59,8 @@ def choose(
     """What to serve, every part of it checked as far as it can be without starting anything.
 
     Args:
-        models: files, folders of projects (their models' champions), or references: `digits`,
-            `digits:3`, `digits@champion`.
+        models: files, folders of projects (their models' champions), deployment documents, or
+            references: `digits`, `digits:3`, `digits@champion`.
         home: DUKOU_HOME, where conversions are kept.
         names: what the models are served as, in their order; fewer leave the rest their own names.
         host: the address that is listened on.
@@ -82,11 +83,16 @@ def choose(
     files: dict[ModelName, Path] = {}
     golden: dict[str, list[dict[str, Any]]] = {}
     references: list[Reference] = []
+    documents: list[Path] = []
     taken: set[str] = set()
     for index, word in enumerate(models):
         said = parse_model_name(names[index]) if index < len(names) else None
         text = _model_of_project(word) or word
         path = Path(text).expanduser()
+        if _is_deployment(path):
+            _refuse_name(word, said)
+            documents.append(path.absolute())
+            continue
         is_file = names_a_file(text, path)
         name = said or (name_of_file(path) if is_file else _model_of(text))
         if name in taken:
@@ -106,6 +112,7 @@ def choose(
     return Order(
         files=files,
         references=references,
+        documents=documents,
         host=host,
         port=port,
         engine=find_engine(engine),
@@ -180,6 +187,30 @@ def _model_of_project(word: str) -> str | None:
     if not isinstance(name, str):
         raise InputError("project.invalid", f"`{file}` says no `model.name`")
     return parse_model_name(name)
+
+
+def _is_deployment(path: Path) -> bool:
+    """Whether a file is a deployment rather than a model: TOML, or JSON with a list of models."""
+    suffix = path.suffix.lower()
+    if suffix == ".toml":
+        if not path.exists():
+            raise InputError("formats.not-found", f"there is nothing at `{path}`")
+        return True
+    if suffix != ".json":
+        return False
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False  # whoever reads models says what is wrong with it
+    return isinstance(document, dict) and isinstance(document.get("models"), list)
+
+
+def _refuse_name(word: str, said: ModelName | None) -> None:
+    if said is not None:
+        raise InputError(
+            "usage.invalid",
+            f"`{word}` is a deployment, whose models have names of their own; `--name {said}` is for a model",
+        )
 
 
 def names_a_file(text: str, path: Path) -> bool:

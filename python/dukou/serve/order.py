@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ class Order(NamedTuple):
     Attributes:
         files: model → ONNX file.
         references: versions of the registry, followed as their aliases move.
+        documents: files of deployments, followed as they change.
         host: the address that is listened on.
         port: 0 takes a free one.
         engine: the engine's program.
@@ -56,13 +58,20 @@ class Order(NamedTuple):
     runtime: Path
     threads: int | None = None
     golden: Mapping[str, list[dict[str, Any]]] = {}
+    documents: Sequence[Path] = ()
     door: Door = LOOPBACK
     override: Override = NO_OVERRIDE
 
     @property
     def first_name(self) -> str:
-        """The name of the first model: what the server's folder is called by."""
-        return next(iter([*self.files, *(reference.name for reference in self.references)]))
+        """The name of the first model or document: what the server's folder is called by."""
+        documents = (re.sub(r"[^A-Za-z0-9_-]", "-", path.stem) for path in self.documents)
+        return next(iter([*self.files, *(r.name for r in self.references), *documents]))
+
+    @property
+    def needs_control(self) -> bool:
+        """Whether what is served can change while it is served."""
+        return bool(self.references or self.documents)
 
 
 class Layout:
@@ -116,6 +125,7 @@ class Layout:
                 {"name": reference.name, "reference": reference.text}
                 for reference in order.references
             ],
+            "documents": [str(path) for path in order.documents],
         }
 
     def _prune_logs(self) -> None:

@@ -64,7 +64,7 @@ class Supervisor:
         self.url = address_of(self._listener, order.door.scheme)
         self._engine: EngineProcess | None = None
         self._engine_kept = Kept("engine", self._start_engine)
-        self._control_kept = Kept("control", self._start_control) if order.references else None
+        self._control_kept = Kept("control", self._start_control) if order.needs_control else None
         self._selector = selectors.DefaultSelector()
         self._signals: list[int] = []
         self._ready = False

@@ -71,7 +71,8 @@ impl KeptAnswer {
             };
         }
         size += response.parameters.iter().map(parameter_size).sum::<usize>();
-        let response = InferResponse { outputs, parameters: response.parameters.clone() };
+        let response =
+            InferResponse { outputs, parameters: response.parameters.clone(), served_by: None };
         Some(Self { response, until, size })
     }
 

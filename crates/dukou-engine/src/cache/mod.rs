@@ -18,7 +18,7 @@ use std::future::Future;
 use dukou_batch::Ride;
 use dukou_types::{Failure, InferRequest, InferResponse};
 
-use crate::serving::Lane;
+use crate::{serving::Lane, way::Way};
 pub use store::{Cache, Kept};
 
 /// What the rest of the path answers.
@@ -73,9 +73,10 @@ pub async fn through<R>(
 where
     R: Future<Output = Ran>,
 {
-    if let Some(cache) = &lane.cache {
-        let version = &*lane.version;
-        return cache.answer(version.identity, &*version.execute, request, rest).await;
+    // What other servers answer has a revision that may not be given any more; what a graph answers is
+    // kept part by part.
+    if let (Some(cache), Way::Local { execute, .. }) = (&lane.cache, &lane.version.way) {
+        return cache.answer(lane.version.identity, &**execute, request, rest).await;
     }
     let (response, ride) = rest(request).await?;
     Ok(Answered { response, ride: Some(ride), found: None })

@@ -72,7 +72,7 @@ impl Equivalent<Question> for Asked<'_> {
 /// questions have the same bytes: the loaded version, who asks, the inputs with their names, dtypes and
 /// shapes, the outputs that are wanted and the parameters.
 ///
-/// The request's id, deadline and priority are no part of the question.
+/// The request's id, deadline, trace and priority are no part of the question.
 pub fn write_question(identity: u64, request: &InferRequest, bytes: &mut Vec<u8>) {
     let InferRequest {
         principal,
@@ -83,6 +83,7 @@ pub fn write_question(identity: u64, request: &InferRequest, bytes: &mut Vec<u8>
         client_id: _,
         deadline: _,
         cancel: _,
+        trace: _,
         priority: _,
     } = request;
     bytes.extend_from_slice(&identity.to_le_bytes());

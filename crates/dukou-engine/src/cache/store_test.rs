@@ -42,7 +42,11 @@ fn fake() -> Fake {
 
 /// An answer of so many numbers.
 fn answer(numbers: usize, value: f32) -> InferResponse {
-    InferResponse { outputs: request(0, 1, numbers, value).inputs, parameters: Vec::new() }
+    InferResponse {
+        outputs: request(0, 1, numbers, value).inputs,
+        parameters: Vec::new(),
+        served_by: None,
+    }
 }
 
 /// Asks, and says whether it was run.
@@ -249,7 +253,14 @@ async fn a_kept_answer_holds_no_batch() {
         let part = tensor("part", Data::Shared(batch.slice(100..103).unwrap()));
         let texts = vec![Bytes::from_static(b"a"), Bytes::new(), Bytes::from_static(b"bcd")];
         let words = Tensor { dtype: DType::Bytes, ..tensor("words", Data::Strings(texts)) };
-        Ok((InferResponse { outputs: smallvec![part, words], parameters: Vec::new() }, RIDE))
+        Ok((
+            InferResponse {
+                outputs: smallvec![part, words],
+                parameters: Vec::new(),
+                served_by: None,
+            },
+            RIDE,
+        ))
     };
     let first = cache.answer(7, &fake, request(1, 1, 1, 1.0), run).await.unwrap();
     drop(first);

@@ -207,7 +207,7 @@ mod tests {
         let table = found.table(&surroundings("127.0.0.1:1")).unwrap();
         let version = &table.models[0].versions[0];
         assert_eq!(version.source, Source::File(found.path().join("models/digits.onnx")));
-        assert_eq!(version.backend.instances, 3);
+        assert_eq!(version.backend.as_ref().unwrap().instances, 3);
         assert_eq!(table.listeners[0].access, Access::Loopback);
         assert_eq!((table.limits.connections, table.limits.body_bytes), (960, 16 << 20));
     }
@@ -222,7 +222,7 @@ mod tests {
         let table = Folder::open(folder.path()).unwrap();
         let table = table.table(&surroundings("127.0.0.1:1")).unwrap();
         let version = &table.models[0].versions[0];
-        assert_eq!(version.backend.instances, 7);
+        assert_eq!(version.backend.as_ref().unwrap().instances, 7);
         assert_eq!(version.source, Source::File("/m.onnx".into()));
         assert_eq!(table.limits.connections, 10);
     }

@@ -7,6 +7,8 @@ mod after;
 mod api;
 mod artifacts;
 mod caching;
+mod graphs;
 mod loading;
+mod remotes;
 mod support;
 mod swapping;

@@ -101,6 +101,25 @@ impl Running {
         row.cloned().unwrap_or_else(|| panic!("no such arm in {state}"))
     }
 
+    /// Its base address.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The state's rows of replicas.
+    pub fn replicas(&self) -> Vec<Value> {
+        self.local("GET", "/state", "").1["replicas"].as_array().unwrap().clone()
+    }
+
+    /// Waits until what it says of its replicas is so.
+    pub fn wait_until(&self, what: &str, holds: impl Fn(&[Value]) -> bool) {
+        let begun = std::time::Instant::now();
+        while !holds(&self.replicas()) {
+            assert!(begun.elapsed().as_secs() < 30, "in vain: {what}: {:?}", self.replicas());
+            thread::park_timeout(std::time::Duration::from_millis(5));
+        }
+    }
+
     /// A client's connection.
     pub fn connect(&self) -> Client {
         Client(TcpStream::connect(self.address).unwrap())
@@ -147,8 +166,13 @@ impl Client {
 
     /// Any call with a body.
     pub fn post(&mut self, path: &str, body: &str) -> Answer {
+        self.post_with(path, "", body)
+    }
+
+    /// Any call with a body, and with more headers.
+    pub fn post_with(&mut self, path: &str, headers: &str, body: &str) -> Answer {
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            "POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\n\r\n{body}",
             body.len()
         );
         self.0.write_all(head.as_bytes()).unwrap();
@@ -225,9 +249,37 @@ pub fn version(label: &str, source: Value) -> Value {
     })
 }
 
+/// A model that other servers answer.
+pub fn remote(name: &str, replicas: &[String]) -> Value {
+    let source = json!({ "remote": {
+        "model": name, "version": null, "replicas": replicas, "key_file": null, "ca_file": null,
+        "health_ms": 20, "retry_percent": 100,
+    }});
+    served(name, &[elsewhere("remote", source)])
+}
+
+/// A model that other models of the table answer.
+pub fn graph(name: &str, nodes: Value, outputs: Value) -> Value {
+    served(name, &[elsewhere("graph", json!({ "graph": { "nodes": nodes, "outputs": outputs } }))])
+}
+
+/// A node of a graph that one model answers.
+pub fn node(name: &str, model: &str, inputs: Value) -> Value {
+    json!({ "name": name, "model": model, "version": null, "inputs": inputs })
+}
+
+fn elsewhere(label: &str, source: Value) -> Value {
+    json!({ "version": label, "source": source, "backend": null, "golden": "off" })
+}
+
 /// A version of a bare file.
 pub fn bare(label: &str, path: &Path) -> Value {
     version(label, json!({ "file": path }))
+}
+
+/// A model of its own name, of a file.
+pub fn plain(name: &str, file: &str) -> Value {
+    served(name, &[bare("1", &model(file))])
 }
 
 /// The model `adds`, of which version `number` adds that number.

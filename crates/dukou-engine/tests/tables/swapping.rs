@@ -13,6 +13,7 @@ use dukou_engine::{
     state::resident_bytes,
     swap::{First, Refused},
     table::ServingTable,
+    way::Way,
 };
 use dukou_types::ErrorCode;
 use serde_json::json;
@@ -145,7 +146,8 @@ fn what_stays_is_carried_over_and_takes_the_new_settings() {
             let principal = dukou_types::Principal::Engine;
             let request =
                 dukou_types::InferRequest::new(dukou_types::RequestId(1), principal, inputs);
-            lane.version.batcher.submit(request, Arc::clone(&lane.counters) as _)
+            let Way::Local { batcher, .. } = &lane.version.way else { panic!("it is run here") };
+            batcher.submit(request, Arc::clone(&lane.counters) as _)
         };
         let (first, second) = (submit(), submit());
         assert_eq!(second.await.unwrap_err().code, ErrorCode::LimitsQueueFull);

@@ -1,0 +1,414 @@
+//! A remote model: one request to one of its replicas, and to another where that is right.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use dukou_types::{
+    ErrorCode, Failure, InferRequest, InferResponse, Param, Requested, ServedBy, Signature,
+};
+use dukou_wire::{
+    DecodeLimits,
+    v2::{HEADER_LENGTH, RequestOptions, decode_response, encode_request},
+};
+use http::{HeaderName, HeaderValue, Method, Request, header::CONTENT_TYPE};
+use http_body_util::Full;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use crate::{
+    balance::{Candidate, choose},
+    budget::RetryBudget,
+    connection::{Connection, Heard, Loss},
+    gate::{Gate, Serves},
+    opening, pool,
+    random::draw,
+    refusal,
+    replica::{Replica, ReplicaState},
+    upstream::{REVISION, Spec, Upstream, VERSION, text},
+    watch,
+};
+
+const TIMEOUT: HeaderName = HeaderName::from_static("dukou-timeout-ms");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Answers are not larger, and their JSON not deeper.
+const LIMITS: DecodeLimits = DecodeLimits { json_depth: 64, body_bytes: 256 << 20 };
+/// So often an answer of another revision is asked for again.
+const ASKED_AGAIN: usize = 8;
+
+/// A model that other servers answer.
+#[derive(Debug)]
+pub struct Remote {
+    /// Where.
+    pub(crate) upstream: Arc<Upstream>,
+    signature: Arc<Signature>,
+    budget: RetryBudget,
+    gate: Mutex<Gate>,
+    /// The gate's current revision plus one; 0 where there is none: read without a lock.
+    current: AtomicU64,
+}
+
+/// An answer, and how long it took.
+#[derive(Debug)]
+pub struct Answered {
+    /// The answer.
+    pub response: InferResponse,
+    /// From the request to the answer, over all tries.
+    pub took: Duration,
+}
+
+/// How one try ended.
+enum Tried {
+    Answered(Box<InferResponse>),
+    /// It is another revision's: right of itself, but not for a caller now.
+    OtherRevision,
+    /// Another replica may know better, if there is a retry left.
+    Retryable(Failure),
+    Failed(Failure),
+}
+
+/// A request that is written once and sent as often as it takes.
+struct Written {
+    body: Bytes,
+    header_length: Option<HeaderValue>,
+    content_type: HeaderValue,
+}
+
+impl Remote {
+    /// Looks at the replicas for the first time and goes on looking. Blocks; for a thread that loads.
+    ///
+    /// `floor` is the revision that callers of this model were given before: none is given below it.
+    ///
+    /// # Errors
+    /// `replica.unavailable` where none answered for `patience`; `replica.mismatch` where two of one
+    /// revision serve different signatures; `deploy.invalid` for an address or a file that is none.
+    pub fn open(spec: &Spec, floor: Option<u64>, patience: Duration) -> Result<Arc<Self>, Failure> {
+        let upstream = Arc::new(Upstream::new(spec)?);
+        let signature = Arc::new(opening::signature(&upstream, patience)?);
+        let remote = Arc::new(Self {
+            upstream,
+            signature,
+            budget: RetryBudget::new(spec.retry_percent),
+            gate: Mutex::new(Gate::above(floor)),
+            current: AtomicU64::new(floor.map_or(0, |floor| floor + 1)),
+        });
+        watch::look_at_all(&remote)?;
+        Ok(remote)
+    }
+
+    /// What it takes and gives.
+    pub fn signature(&self) -> &Arc<Signature> {
+        &self.signature
+    }
+
+    /// The revision that callers are given; none where the replicas have none.
+    pub fn current(&self) -> Option<u64> {
+        self.current.load(Relaxed).checked_sub(1)
+    }
+
+    /// The replicas as they are.
+    pub fn states(&self) -> Vec<ReplicaState> {
+        let (now, current) = (Instant::now(), self.current());
+        self.upstream.replicas.iter().map(|replica| replica.state(now, current)).collect()
+    }
+
+    /// Looks at what is known of the replicas and decides who may be asked.
+    pub(crate) fn settle(&self) {
+        let now = Instant::now();
+        let mut gate = self.gate.lock();
+        let seen: SmallVec<[_; 8]> = self.upstream.replicas.iter().map(|r| r.seen(now)).collect();
+        gate.settle(&seen);
+        self.current.store(gate.current().map_or(0, |current| current + 1), Relaxed);
+        for (replica, seen) in self.upstream.replicas.iter().zip(&seen) {
+            replica.set_open(seen.healthy && gate.admits(seen.serves));
+        }
+    }
+
+    /// Has a replica answer. Dropping the future closes the connection on which it was asked.
+    ///
+    /// # Errors
+    /// What the replica said, with its code and status; `replica.unavailable`, `replica.lost`,
+    /// `replica.failed`, `replica.behind`.
+    pub async fn answer(&self, request: &InferRequest) -> Result<Answered, Failure> {
+        let began = Instant::now();
+        self.budget.request();
+        let written = self.write(request)?;
+        let mut tried = SmallVec::<[usize; 4]>::new();
+        let mut last = None;
+        let mut again = 0;
+        loop {
+            let Some(index) = self.choose(&tried) else {
+                return Err(last.unwrap_or_else(|| self.nobody()));
+            };
+            let replica = &self.upstream.replicas[index];
+            if !tried.is_empty() {
+                replica.retries.fetch_add(1, Relaxed);
+            }
+            match self.ask(replica, &written, request).await {
+                Tried::Answered(response) => {
+                    return Ok(Answered { response: *response, took: began.elapsed() });
+                }
+                Tried::OtherRevision if again < ASKED_AGAIN => again += 1,
+                Tried::OtherRevision => return Err(self.behind()),
+                Tried::Failed(failure) => return Err(failure),
+                Tried::Retryable(failure) => {
+                    tried.push(index);
+                    if !self.budget.take() {
+                        return Err(failure);
+                    }
+                    last = Some(failure);
+                }
+            }
+        }
+    }
+
+    /// Of those that may be asked, one. Where none is fit, one that the gate lets through: somebody
+    /// has to find out that it is back.
+    fn choose(&self, tried: &[usize]) -> Option<usize> {
+        let now = Instant::now();
+        let replicas = || {
+            self.upstream.replicas.iter().enumerate().filter(|(index, _)| !tried.contains(index))
+        };
+        let mut candidates: SmallVec<[Candidate; 8]> = replicas()
+            .filter(|(_, replica)| replica.is_open())
+            .map(|(index, replica)| replica.candidate(index, now))
+            .collect();
+        if candidates.is_empty() && tried.is_empty() {
+            let gate = *self.gate.lock();
+            candidates = replicas()
+                .filter(|(_, replica)| {
+                    let known = replica.known.lock();
+                    gate.admits(known.serves) && !known.standing.is_unfit()
+                })
+                .map(|(index, replica)| replica.candidate(index, now))
+                .collect();
+        }
+        choose(&candidates, draw())
+    }
+
+    async fn ask(
+        &self,
+        replica: &Arc<Replica>,
+        written: &Written,
+        request: &InferRequest,
+    ) -> Tried {
+        let asking = replica.begin();
+        let heard = match self.exchange(replica, written, request).await {
+            Ok(heard) => heard,
+            Err(loss) => {
+                asking.ignore_time();
+                return self.lost(replica, &loss);
+            }
+        };
+        drop(asking);
+        if heard.status.is_success() {
+            return self.heard(replica, &heard, request);
+        }
+        let failure = refusal::failure(&heard, &replica.address);
+        match heard.status.as_u16() {
+            503 => {
+                self.fault(replica, &failure);
+                Tried::Retryable(failure)
+            }
+            500 | 502 => {
+                self.fault(replica, &failure);
+                Tried::Failed(failure)
+            }
+            _ => Tried::Failed(failure),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        replica: &Arc<Replica>,
+        written: &Written,
+        request: &InferRequest,
+    ) -> Result<Heard, Loss> {
+        if let Some(mut kept) = pool::take(replica) {
+            match kept.exchange(self.request(replica, written, request)?).await {
+                Ok(heard) => {
+                    if kept.can_go_on(&heard.headers) {
+                        pool::give(replica, kept);
+                    }
+                    return Ok(heard);
+                }
+                Err(loss) if !loss.unheard => return Err(loss),
+                // It was closed while it waited: nobody has heard the request. The others will be too.
+                Err(_) => pool::forget(replica),
+            }
+        }
+        let mut connection = Connection::open(replica).await?;
+        let heard = connection.exchange(self.request(replica, written, request)?).await?;
+        if connection.can_go_on(&heard.headers) {
+            pool::give(replica, connection);
+        }
+        Ok(heard)
+    }
+
+    /// An answer was heard: whose, and whether it may be delivered now.
+    fn heard(&self, replica: &Replica, heard: &Heard, request: &InferRequest) -> Tried {
+        let revision = text(&heard.headers, REVISION);
+        let serves = Serves::parse(revision);
+        if !self.delivers(replica, revision, serves) {
+            return Tried::OtherRevision;
+        }
+        let decoded = decode_response(&heard.body, &heard.headers, Some(&self.signature), &LIMITS);
+        let outputs = match decoded.map(|answer| answer.outputs) {
+            Ok(outputs) => outputs,
+            Err(failure) => {
+                let message = format!(
+                    "replica `{}` answered what the model's signature does not allow: {}",
+                    replica.address, failure.message
+                );
+                let failure = Failure::new(ErrorCode::ReplicaFailed, message);
+                self.fault(replica, &failure);
+                return Tried::Failed(failure);
+            }
+        };
+        replica.known.lock().standing.answered(Instant::now());
+        let mut response = InferResponse::default();
+        for spec in self.asked_for(request) {
+            let Some(output) = outputs.iter().find(|output| output.name == spec.name) else {
+                let message = format!(
+                    "replica `{}` answered without output `{}`",
+                    replica.address, spec.name
+                );
+                return Tried::Failed(Failure::new(ErrorCode::ReplicaFailed, message));
+            };
+            response.outputs.push(output.clone());
+        }
+        response.served_by = Some(Box::new(ServedBy {
+            version: text(&heard.headers, VERSION).map(Into::into),
+            revision: revision.map(Into::into),
+        }));
+        Tried::Answered(Box::new(response))
+    }
+
+    /// Whether an answer of this revision may be given to a caller now. What is new is taken note of.
+    fn delivers(&self, replica: &Replica, revision: Option<&str>, serves: Serves) -> bool {
+        let Some(number) = serves.number() else { return true };
+        // As it almost always is: the one that callers are given.
+        if self.current() == Some(number) {
+            return true;
+        }
+        replica.known.lock().hears(revision, false);
+        self.settle();
+        self.gate.lock().delivers(serves)
+    }
+
+    /// A connection was lost: nobody is sent there until it answers a look again.
+    fn lost(&self, replica: &Replica, loss: &Loss) -> Tried {
+        replica.failures.fetch_add(1, Relaxed);
+        replica.known.lock().standing.failing(loss.why.clone());
+        self.settle();
+        let message = format!("replica `{}` gave no answer: {}", replica.address, loss.why);
+        Tried::Retryable(Failure::new(ErrorCode::ReplicaLost, message))
+    }
+
+    /// It says itself that it is at fault. The last one that is left goes on being asked: the fault may
+    /// be the request's.
+    fn fault(&self, replica: &Replica, failure: &Failure) {
+        replica.failures.fetch_add(1, Relaxed);
+        let others = self
+            .upstream
+            .replicas
+            .iter()
+            .any(|other| !std::ptr::eq(&**other, replica) && other.is_open());
+        if others {
+            let why = format!("answered {}: {}", failure.http_status(), failure.code);
+            replica.known.lock().standing.fault(why, Instant::now());
+            self.settle();
+        }
+    }
+
+    fn nobody(&self) -> Failure {
+        let now = Instant::now();
+        let lagging = self.upstream.replicas.iter().any(|replica| replica.seen(now).healthy);
+        if lagging && self.current().is_some() {
+            return self.behind();
+        }
+        let why = |replica: &Arc<Replica>| {
+            let known = replica.known.lock();
+            let why = known.standing.why_not(now).unwrap_or("another revision");
+            format!("`{}`: {why}", replica.address)
+        };
+        let each: Vec<_> = self.upstream.replicas.iter().map(why).collect();
+        let message = format!("none of the replicas can be asked ({})", each.join("; "));
+        Failure::new(ErrorCode::ReplicaUnavailable, message)
+            .with_retry_after(Duration::from_secs(1))
+    }
+
+    fn behind(&self) -> Failure {
+        let current = self.current().unwrap_or_default();
+        let message = format!(
+            "callers have been given revision r{current} already, and of the replicas {} none serves it now",
+            self.upstream.names()
+        );
+        Failure::new(ErrorCode::ReplicaBehind, message).with_retry_after(Duration::from_secs(1))
+    }
+
+    fn asked_for(&self, request: &InferRequest) -> SmallVec<[&dukou_types::TensorSpec; 4]> {
+        let outputs = &self.signature.outputs;
+        match &request.outputs {
+            Requested::All => outputs.iter().collect(),
+            Requested::Only(positions) => {
+                positions.iter().filter_map(|p| outputs.get(*p)).collect()
+            }
+        }
+    }
+
+    fn write(&self, request: &InferRequest) -> Result<Written, Failure> {
+        let asked = self.asked_for(request);
+        let names: SmallVec<[&str; 4]> = match request.outputs {
+            Requested::All => SmallVec::new(),
+            Requested::Only(_) => asked.iter().map(|spec| &*spec.name).collect(),
+        };
+        let mut parameters = request.parameters.clone();
+        if request.priority > 0 {
+            parameters.push(("priority".into(), Param::Int(request.priority.into())));
+        }
+        let options = RequestOptions {
+            client_id: None,
+            parameters: &parameters,
+            outputs: &names,
+            binary: true,
+        };
+        let mut body = Vec::with_capacity(256 + request.size());
+        let encoded = encode_request(&request.inputs, &options, &mut body)?;
+        Ok(Written {
+            body: body.into(),
+            header_length: encoded.header_length.map(HeaderValue::from),
+            content_type: HeaderValue::from_static(encoded.content_type()),
+        })
+    }
+
+    fn request(
+        &self,
+        replica: &Replica,
+        written: &Written,
+        request: &InferRequest,
+    ) -> Result<Request<Full<Bytes>>, Loss> {
+        let mut head = self
+            .upstream
+            .head(Method::POST, replica, &self.upstream.infer_path)
+            .header(CONTENT_TYPE, written.content_type.clone());
+        if let Some(length) = &written.header_length {
+            head = head.header(HEADER_LENGTH, length.clone());
+        }
+        if let Some(deadline) = request.deadline {
+            let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+            head = head.header(TIMEOUT, u32::try_from(left).unwrap_or(u32::MAX).max(1));
+        }
+        if let Some(trace) = request.trace {
+            let parent = trace.sent_by(draw()).to_string();
+            head = head.header(TRACEPARENT, parent);
+        }
+        head.body(Full::new(written.body.clone()))
+            .map_err(|error| Loss { why: error.to_string(), unheard: true })
+    }
+}
