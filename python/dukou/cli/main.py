@@ -27,6 +27,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             "dukou.cli.ship", "run a project: train, evaluate, optimize, sign, publish"
         ),
         "convert": Command("dukou.cli.convert", "make ONNX of a model file, answers proved equal"),
+        "split": Command("dukou.cli.split", "cut a model into stages for several processes"),
         "advise": Command(
             "dukou.cli.advise", "which way of deploying fits a model, by numbers measured here"
         ),
