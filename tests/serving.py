@@ -23,6 +23,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from dukou.fleet.folder import FleetFolder
+from dukou.fleet.look import look_at_fleets
+from dukou.serve.folder import ServerFolder
+
 FEATURES, CLASSES = 4, 3
 BODY = json.dumps(
     {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, FEATURES], "data": [1, 2, 3, 4]}]}
@@ -82,17 +86,22 @@ class House:
     @contextlib.contextmanager
     def serving(self, *words: str | Path, port: int = 0) -> Iterator[RunningServer]:
         """A server, ended with the block."""
+        with self._until_ended("serve", "--json", "--port", str(port), *words) as (process, facts):
+            yield RunningServer(self, process, facts)
+
+    @contextlib.contextmanager
+    def fleet(self, *words: str | Path) -> Iterator[RunningFleet]:
+        """A fleet, ended with the block."""
+        words = ("fleet", "up", "--json", "--port", "0", *words)
+        with self._until_ended(*words) as (process, facts):
+            yield RunningFleet(self, process, facts)
+
+    @contextlib.contextmanager
+    def _until_ended(
+        self, *words: str | Path
+    ) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "dukou",
-                "serve",
-                "--json",
-                "--port",
-                str(port),
-                *map(str, words),
-            ],
+            [sys.executable, "-m", "dukou", *map(str, words)],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -103,7 +112,10 @@ class House:
             line = process.stdout.readline()
             if not line:
                 raise AssertionError(f"no server: {process.communicate()[1]}")
-            yield RunningServer(self, process, json.loads(line))
+            facts = json.loads(line)
+            if "url" not in facts:
+                raise AssertionError(f"no server: {facts}")
+            yield process, facts
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -140,6 +152,31 @@ class RunningServer:
         self.process.send_signal(number)
         _, stderr = self.process.communicate(timeout=40)
         return self.process.returncode, stderr
+
+
+class RunningFleet(RunningServer):
+    """One `dukou fleet up` in the background; its address is the gateway's."""
+
+    def status(self) -> dict[str, Any]:
+        """This fleet as `dukou fleet status --json` shows it, without a process for each look."""
+        runtime = Path(self.house.environment["XDG_RUNTIME_DIR"], "dukou")
+        folder = FleetFolder(next(runtime.glob(f"fleet-*-{self.process.pid}")))
+        document = folder.read(folder.fleet)
+        assert document is not None
+        (found,) = look_at_fleets([document], window_s=0.0)
+        return found
+
+    def healthy(self) -> int:
+        """How many replicas the gateway finds healthy."""
+        return int(self.status()["healthy"])
+
+    def pids(self, replica: dict[str, Any]) -> list[int]:
+        """The processes of a replica: its supervisor, engine and control."""
+        folder = ServerFolder(Path(replica["socket"]).parent)
+        server = folder.read(folder.document)
+        assert server is not None and server["pid"] == replica["pid"]
+        children = [server[name] for name in ("engine", "control") if server[name] is not None]
+        return [server["pid"], *(child["pid"] for child in children)]
 
 
 def exchange(
@@ -211,6 +248,9 @@ class Load:
         wanted = self.outcomes["ok"] + count
         wait_until(lambda: self.outcomes["ok"] >= wanted, f"{count} more answers: {self.outcomes}")
 
+    def hear(self, response: http.client.HTTPResponse, body: bytes) -> None:
+        """What else is to be looked at in an answer; by the thread that asked."""
+
     def _ask(self) -> None:
         connection = http.client.HTTPConnection(*self._address, timeout=30)
         while not self._stop.is_set():
@@ -235,7 +275,7 @@ class Load:
         try:
             connection.request("POST", self._path, BODY)
             response = connection.getresponse()
-            response.read()
+            self.hear(response, response.read())
         except (OSError, http.client.HTTPException):
             connection.close()
             return "lost", None
@@ -243,6 +283,39 @@ class Load:
             connection.close()
         outcome = "ok" if response.status == 200 else str(response.status)
         return outcome, response.getheader("dukou-version")
+
+
+class Callers(Load):
+    """Load whose clients watch what they are shown, each for itself.
+
+    `backwards` has the revisions that a client saw after a later one, `wrong` the answers to the one
+    question that differ from the first of the same version.
+    """
+
+    def __init__(self, address: tuple[str, int], model: str, *, clients: int) -> None:
+        self._mine = threading.local()
+        self._first: dict[str | None, Any] = {}
+        self.backwards: list[tuple[int, int]] = []
+        self.wrong: list[Any] = []
+        super().__init__(address, model, clients=clients, keep=True)
+
+    def hear(self, response: http.client.HTTPResponse, body: bytes) -> None:
+        """Compares."""
+        if response.status != 200:
+            return
+        said = response.getheader("dukou-revision") or "r0"
+        revision, before = int(said.removeprefix("r")), getattr(self._mine, "revision", 0)
+        if revision < before:
+            self.backwards.append((before, revision))
+        self._mine.revision = revision
+        outputs = [output["data"] for output in json.loads(body)["outputs"]]
+        first = self._first.setdefault(response.getheader("dukou-version"), outputs)
+        if not all(np.allclose(a, b, atol=1e-5) for a, b in zip(first, outputs, strict=True)):
+            self.wrong.append(outputs)
+
+    def failures(self) -> int:
+        """Requests without an answer, or with an error."""
+        return sum(count for outcome, count in self.outcomes.items() if outcome != "ok")
 
 
 @contextlib.contextmanager

@@ -130,7 +130,7 @@ def test_a_project_is_written_shipped_and_served(house: House, project: Path) ->
     for words in (
         "strategies",
         "→ centralized",
-        "(not yet)",
+        "carried out by `dukou serve tumours`",
         "✓ p99:",
         "recommended: centralized, one engine",
         '+deadline = "200000ms"',

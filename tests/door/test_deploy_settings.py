@@ -60,19 +60,19 @@ def test_a_projects_settings_are_served_and_followed(house: House, tmp_path: Pat
 
         assert served() == (1, 2, 8, 5, 250)
         assert server.ask("chain")[0] == 200
-        wait_until(lambda: bool(server.status()["unplaced"]), "the profile that is not there yet")
+        wait_until(lambda: bool(server.status()["unplaced"]), "the profile that is not carried out")
         shown = house.dukou("status").stdout
         assert "of the 1g allowed" in shown
-        assert "[deploy.not-yet]" in shown
+        assert "[deploy.elsewhere]" in shown
         deploy(house, make_project(folder, 'queue = 6\nmemory = "1m"\n'))
         wait_until(lambda: served()[3:] == (6, 30_000), "the new limits")
         wait_until(lambda: server.status()["unplaced"] == [], "nothing unplaced")
         assert "MORE THAN the 1m allowed" in house.dukou("status").stdout
         status, stderr = server.end()
     assert status == 0
-    assert stderr.count("[deploy.not-yet]") == 1
+    assert stderr.count("[deploy.elsewhere]") == 1
     assert '`profile = "edge"`, `replicas = 2`' in stderr
-    assert "served centralized" in stderr
+    assert "`dukou edge build chain` carries that out" in stderr
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,13 @@ def test_the_order_is_the_one_of_the_import_arrows() -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["import dukou", "import dukou.cli.main", "import dukou.serve.supervisor"]
+    "code",
+    [
+        "import dukou",
+        "import dukou.cli.main",
+        "import dukou.serve.supervisor",
+        "import dukou.fleet.supervisor, dukou.fleet.local",
+    ],
 )
 def test_light_imports_stay_light(code: str) -> None:
     probe = f"import sys; {code}; print(*sorted(m for m in {HEAVY!r} if m in sys.modules))"

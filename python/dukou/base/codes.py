@@ -136,10 +136,33 @@ CODES: dict[str, tuple[str, str]] = {
         "input",
         "The message names the field.",
     ),
-    "deploy.not-yet": (
+    "deploy.elsewhere": (
         "state",
-        "Start one server a machine yourself, behind a load balancer of your own, or set "
-        '`profile = "centralized"` and `replicas = 1`.',
+        'Use the command that the message names, or set `profile = "centralized"` and `replicas = 1`.',
+    ),
+    "fleet.running": (
+        "state",
+        "`dukou fleet scale NAME N` changes it, `dukou fleet down NAME` ends it, `--name` starts another beside it.",
+    ),
+    "fleet.not-running": (
+        "state",
+        "`dukou fleet up NAME` starts one; `dukou fleet status` lists those that run.",
+    ),
+    "fleet.not-ended": (
+        "state",
+        "Look at `dukou fleet status`, wait, and ask again; a second Ctrl-C in its terminal does not wait.",
+    ),
+    "fleet.no-ray": (
+        "resource",
+        "Install it with `pip install 'dukou[ray]'`; without `--ray` the replicas run on this machine.",
+    ),
+    "fleet.no-cluster": (
+        "remote",
+        "Start one with `ray start --head`, or name one with `--address`.",
+    ),
+    "fleet.elsewhere": (
+        "input",
+        "Name a cluster on this machine, or list `dukou serve --host` servers in a gateway's document.",
     ),
     "advise.unmet": (
         "resource",

@@ -163,9 +163,7 @@ def _show_strategies(advised: Advised) -> str:
         found = assessed[strategy.profile]
         chosen = found.profile == advised.advice.chosen.profile
         name = f"{'→' if chosen else ' '} {strategy.profile:<{width}}  "
-        # What this release does not carry out is said where the eye is.
-        under = f"  {'(not yet)' if strategy.missing else '':<{width}}  "
-        margin = " " * (width + 4)
+        margin = under = " " * (width + 4)
         lines += _wrap(f"+ {strategy.advantage}", name, margin)
         lines += _wrap(f"- {strategy.limit}", under, margin)
         lines += _wrap(f"= {found.number}", margin)
@@ -235,7 +233,6 @@ def _count(chosen: Assessment) -> str:
 def _show_end(advised: Advised, difference: str, *, wrote: bool) -> str:
     from dukou.lifecycle.advise.write import show_block
 
-    chosen = advised.advice.chosen.profile
     lines = []
     if advised.project is None:
         lines.append(show_block(advised.advice.deploy).rstrip())
@@ -248,16 +245,17 @@ def _show_end(advised: Advised, difference: str, *, wrote: bool) -> str:
         lines.append(difference)
         written = "written: `dukou ship` makes it hold"
         lines.append(f"\n{written if wrote else 'nothing is changed yet: `--write` writes it'}")
-    lines += _today(chosen)
+    lines += _carry_out(advised)
     return "\n".join(lines)
 
 
-def _today(profile: str) -> list[str]:
-    """What is there of a strategy that this release does not carry out."""
+def _carry_out(advised: Advised) -> list[str]:
+    """The command that carries the recommended strategy out, and what it does."""
+    from dukou.deploy.placement import COMMANDS
     from dukou.lifecycle.advise.strategies import STRATEGIES
 
+    profile = advised.advice.chosen.profile
     strategy = next(s for s in STRATEGIES if s.profile == profile)
-    if not strategy.missing:
-        return []
-    text = f"what is there: {strategy.today}; {strategy.missing}"
+    command = COMMANDS[profile].format(name=advised.facts.name)
+    text = f"carried out by `{command}`: {strategy.means}"
     return textwrap.wrap(text, _WIDTH, break_on_hyphens=False, break_long_words=False)

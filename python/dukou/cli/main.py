@@ -40,7 +40,9 @@ GROUPS: dict[str, dict[str, Command]] = {
             "dukou.cli.serve", "answer requests with model files or registry versions"
         ),
         "image": Command("dukou.cli.image", "an image that holds a model and the engine alone"),
-        "fleet": Command("dukou.cli.fleet", "several replicas: Kubernetes objects"),
+        "fleet": Command(
+            "dukou.cli.fleet", "several replicas behind one address, here, by Ray or Kubernetes"
+        ),
         "predict": Command("dukou.cli.predict", "send rows to a server: CSV, JSON, NPY or stdin"),
         "keys": Command("dukou.cli.keys", "who may ask a server off loopback: add, rotate, revoke"),
         "status": Command("dukou.cli.status", "what runs here, and how it does"),

@@ -88,7 +88,8 @@ def _show(server: dict[str, Any]) -> str:
     from dukou.cli.show import show_age
 
     state = server["state"]
-    lines = [f"{server['url']}  {', '.join(server['models']) or 'nothing served yet'}"]
+    part = f"  ({server['replica_of']})" if server.get("replica_of") else ""
+    lines = [f"{server['url']}  {', '.join(server['models']) or 'nothing served yet'}{part}"]
     age = show_age(time.time() - server["started"])
     parts = [f"up {age}", f"pid {server['pid']}", _show_process("engine", server["engine"])]
     if server["control"] is not None:

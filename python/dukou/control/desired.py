@@ -111,7 +111,9 @@ class DesiredState:
             self._deployment(e["name"], e["reference"]) for e in self._document["references"]
         ]
         deployments += [read_deployment(path) for path in self._documents]
-        self.unplaced = [error for error in map(unplaced, deployments) if error is not None]
+        # A replica is a part of what carries the profile out.
+        alone = deployments if self._document.get("replica_of") is None else []
+        self.unplaced = [error for error in map(unplaced, alone) if error is not None]
         allowed = [d.memory_bytes for d in deployments if d.memory_bytes is not None]
         # They share one engine: where one says nothing, the sum says nothing either.
         self.memory_bytes = sum(allowed) if len(allowed) == len(deployments) else None

@@ -17,7 +17,7 @@ from dukou.deploy.elsewhere import Graph, Remote, label
 from dukou.deploy.rules import Name
 from dukou.trust.privacy.policy import PrivacyPolicy
 
-# The strategies of deployment; `placement.py` says what of them is carried out.
+# The strategies of deployment; `placement.py` says what carries each out.
 Profile = Literal["centralized", "distributed", "edge", "container", "microservice"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 
@@ -241,7 +241,7 @@ class Deployment(_Section):
     Attributes:
         name: what `dukou serve` is given.
         models: that are served together.
-        profile: the strategy; see `dukou.deploy.placement` for what is carried out.
+        profile: the strategy; `dukou.deploy.placement` says what carries it out.
         replicas: engines that are to serve this.
         memory_bytes: that one engine may take; watched, not enforced.
         access: who may ask.

@@ -1,13 +1,22 @@
-"""What a deployment asks for beyond one engine on one machine, which is all that this release places.
+"""What a deployment asks for beyond one engine on one machine, and the command that carries it out.
 
-A profile is one of the five strategies of deployment. The words are kept in the deployment for whoever
-places engines; what is not carried out yet is said, never passed over.
+A profile is one of the five strategies of deployment. `dukou serve` carries out one of them, centralized;
+what it does not do is said, with the command that does, never passed over.
 """
 
 from __future__ import annotations
 
 from dukou.base.errors import StateError
-from dukou.deploy.document import Deployment
+from dukou.deploy.document import Deployment, Profile
+
+# The profile → what a person types for it.
+COMMANDS: dict[Profile, str] = {
+    "centralized": "dukou serve {name}",
+    "distributed": "dukou fleet up {name}",
+    "edge": "dukou edge build {name}",
+    "container": "dukou image build {name}",
+    "microservice": "dukou serve FILE.toml",
+}
 
 
 def unplaced(deployment: Deployment) -> StateError | None:
@@ -23,8 +32,12 @@ def unplaced(deployment: Deployment) -> StateError | None:
         asked.append(f"replicas = {deployment.replicas}")
     if not asked:
         return None
+    profile = deployment.profile if deployment.profile != "centralized" else "distributed"
+    command = COMMANDS[profile].format(name=deployment.name)
+    more = " with a model of its own for each service" if profile == "microservice" else ""
     return StateError(
-        "deploy.not-yet",
-        f"deployment `{deployment.name}` says `{'`, `'.join(asked)}`, and this release places no "
-        "more than one engine, on this machine: it is served centralized",
+        "deploy.elsewhere",
+        f"deployment `{deployment.name}` says `{'`, `'.join(asked)}`: `dukou serve` serves it "
+        f"centralized, and `{command}`{more} carries that out",
+        hint=f"`{command}`",
     )

@@ -87,14 +87,14 @@ def choose(
     taken: set[str] = set()
     for index, word in enumerate(models):
         said = parse_model_name(names[index]) if index < len(names) else None
-        text = _model_of_project(word) or word
+        text = model_of_project(word) or word
         path = Path(text).expanduser()
         if _is_deployment(path):
             _refuse_name(word, said)
             documents.append(path.absolute())
             continue
         is_file = names_a_file(text, path)
-        name = said or (name_of_file(path) if is_file else _model_of(text))
+        name = said or (name_of_file(path) if is_file else model_of_reference(text))
         if name in taken:
             raise InputError(
                 "usage.invalid",
@@ -107,7 +107,7 @@ def choose(
             if sample is not None:
                 golden[name] = sample
         else:
-            _model_of(text)  # refused here, before anything starts
+            model_of_reference(text)  # refused here, before anything starts
             references.append(Reference(name, text))
     return Order(
         files=files,
@@ -168,7 +168,7 @@ def choose_door(
     )
 
 
-def _model_of_project(word: str) -> str | None:
+def model_of_project(word: str) -> str | None:
     """The name of the model whose project this folder is; None for every other word.
 
     A plain word is a reference first: a folder of the same name as a model in the registry is no
@@ -224,7 +224,12 @@ def names_a_file(text: str, path: Path) -> bool:
     return False
 
 
-def _model_of(reference: str) -> ModelName:
+def model_of_reference(reference: str) -> ModelName:
+    """The model that a reference is of.
+
+    Raises:
+        InputError: `formats.not-found`: it is no reference.
+    """
     match = _REFERENCE.match(reference)
     if match is None:
         raise InputError(

@@ -167,16 +167,21 @@ def look_at_servers() -> Iterator[tuple[ServerFolder, dict[str, Any], bool]]:
 def find_server(model: str) -> str:
     """The address of the server of this user that serves the model; of the newest, where several do.
 
+    A fleet's gateway goes before its replicas.
+
     Raises:
         StateError: `server.not-running`, with what is served where nobody serves this model.
     """
     served: list[str] = []
-    address = None
+    address = replica = None
     for _, document in running_servers():
         names = [str(name) for name in document.get("models", [])]
         served += names
-        if model in names:
+        if model in names and document.get("replica_of") is not None:
+            replica = str(document["url"])
+        elif model in names:
             address = str(document["url"])
+    address = address or replica
     if address is not None:
         return address
     if served:

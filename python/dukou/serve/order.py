@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 from collections.abc import Mapping, Sequence
@@ -120,6 +121,7 @@ class Layout:
             "security_log": str(self.security_log),
             "door": order.door.to_json(),
             "override": order.override.to_json(),
+            "replica_of": replica_of(),
             "files": [{"name": name, "file": str(path)} for name, path in order.files.items()],
             "references": [
                 {"name": reference.name, "reference": reference.text}
@@ -138,6 +140,11 @@ class Layout:
         ]
         for _, path in sorted(ended)[:-_KEPT_LOGS]:
             path.unlink(missing_ok=True)
+
+
+def replica_of() -> str | None:
+    """The fleet's name for this server, where it is one of a fleet's (`dukou.fleet`): `digits/replica-1`."""
+    return os.environ.get("DUKOU_REPLICA_OF")
 
 
 def allowed_connections() -> int:

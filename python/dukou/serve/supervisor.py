@@ -27,7 +27,7 @@ from dukou.serve.engine import EngineProcess, refusal
 from dukou.serve.folder import new_folder, remove_tree
 from dukou.serve.keep import Kept
 from dukou.serve.listen import address_of, open_listener
-from dukou.serve.order import LISTENER, Layout, Order, allowed_connections
+from dukou.serve.order import LISTENER, Layout, Order, allowed_connections, replica_of
 from dukou.serve.process import ChildProcess, last_lines
 
 # Beyond the engine's own limit for a drain.
@@ -327,6 +327,7 @@ class Supervisor:
             "pid": os.getpid(),
             "started": self._started,
             "url": self.url,
+            "replica_of": replica_of(),
             "ready": self._ready,
             "models": self._models,
             "revision": self._revision,

@@ -1,4 +1,4 @@
-"""The five strategies of deployment, as data: what each is good at, where it ends, what is there today."""
+"""The five strategies of deployment, as data: what each is good at, where it ends, what carries it out."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ class Strategy:
         place: the word for it on a command line.
         advantage: what it is chosen for.
         limit: what it costs.
-        today: what this release does for it.
-        missing: what this release does not do, and what to do instead; empty where it does all.
+        means: what carries it out; the command stands in `dukou.deploy.placement`.
     """
 
     profile: Profile
     place: str
     advantage: str
     limit: str
-    today: str
-    missing: str = ""
+    means: str
 
 
 STRATEGIES = (
@@ -34,24 +32,21 @@ STRATEGIES = (
         "here",
         "simple, easy to maintain: one engine on one machine",
         "may become the bottleneck, and is the one thing that can fail",
-        "`dukou serve`",
+        "one server; it follows the registry",
     ),
     Strategy(
         "distributed",
         "cluster",
         "high concurrency: as many engines as it takes, and one may fail",
         "needs load balancing, and all must serve the same version",
-        "signed versions that every machine verifies by itself",
-        "no gateway and no replicas yet: start `dukou serve` on each machine behind a balancer of "
-        "your own",
+        "replicas and a gateway before them, on this machine or placed by Ray (`--ray`)",
     ),
     Strategy(
         "edge",
         "device",
         "low latency and little traffic: the model runs where the data is",
         "limited compute, memory and energy; many devices to keep up to date",
-        "smaller forms, an engine that needs no Python",
-        "nothing brings versions to devices yet: copy the folder of a version, and measure on the "
+        "a folder that runs without Python, updates itself by delta and rolls back; measure on the "
         "device itself",
     ),
     Strategy(
@@ -59,17 +54,15 @@ STRATEGIES = (
         "container",
         "portable and isolated: the same image everywhere",
         "CPU and memory must be given and watched, for each",
-        "limits of a control group are seen by `dukou doctor`, and heeded",
-        "no image and no manifests are written yet: `pip install` dukou into an image of your own",
+        "an image of the engine and the model, without root and without Python; `dukou fleet "
+        "manifests` writes what Kubernetes needs",
     ),
     Strategy(
         "microservice",
         "services",
         "independent: released and scaled apart from the services beside it",
         "services must stay consistent with each other, and every hop costs time",
-        "a server of its own for each model, with its own version and limits",
-        "nothing keeps several services consistent yet: name versions by number (`digits:3`) in the "
-        "services that call",
+        "a server for each model, and one document that joins them in sequences and ensembles",
     ),
 )
 

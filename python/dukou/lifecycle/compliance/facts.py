@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dukou.trust.access import AccessKey
 
 # What only the owner may read, relative to the home folder, itself first: it guards what is in it.
-_PRIVATE = ("", "keys", "access", "monitor", "servers", "keys/*", "access/*")
+_PRIVATE = ("", "keys", "access", "monitor", "servers", "fleets", "keys/*", "access/*")
 # Public halves lie among these.
 _PUBLIC = (".pub", ".id")
 
