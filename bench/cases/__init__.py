@@ -17,6 +17,7 @@ CASES = {
     "guarded": "bench.cases.guarded",
     "cache-hit": "bench.cases.cache_hit",
     "gateway": "bench.cases.gateway",
+    "ray": "bench.cases.ray",
 }
 
 
