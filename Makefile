@@ -36,6 +36,13 @@ check: ## what this machine lacks, with one install command each
 	  >build/engine.log 2>&1 || { cat build/engine.log >&2; exit 1; }
 	@touch $@
 
+# OpenVINO, for the tests: a runtime of its own, which lies beside the environment and never in it.
+.stamps/openvino: .stamps/venv requirements/openvino.txt
+	@echo "· OpenVINO's runtime, for the tests (build/openvino)"
+	@rm -rf build/openvino
+	@$(BIN)/pip install --quiet --require-hashes --no-deps --target build/openvino -r requirements/openvino.txt
+	@touch $@
+
 build: .stamps/engine ## set up .venv, build the engine, install the package (editable)
 
 demo: .stamps/engine ## one real model from training to a served endpoint (KEEP=1 leaves the server up)
@@ -48,7 +55,7 @@ test-rust: .stamps/engine
 	@scripts/preflight.sh
 	ORT_DYLIB_PATH=$(ORT_DYLIB_PATH) cargo test --workspace --locked --quiet
 
-test-python: .stamps/engine
+test-python: .stamps/engine .stamps/openvino
 	@scripts/preflight.sh
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
@@ -79,8 +86,8 @@ coverage: ## what was asked for, demand by demand, and where it stands
 	@$(PYTHON) scripts/coverage.py
 
 lock: ## resolve the Python requirements anew (needs uv)
-	for set in dev torch bench; do uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
-	  --no-emit-find-links --no-strip-extras --no-header --generate-hashes -o requirements/$$set.txt requirements/$$set.in; done
+	for set in dev torch bench openvino; do uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
+	  --no-emit-find-links --no-strip-extras --no-header --generate-hashes $$(test $$set = openvino && echo --no-deps) -o requirements/$$set.txt requirements/$$set.in; done
 
 clean: ## remove what was built (not the registry under DUKOU_HOME)
 	rm -rf $(VENV) .stamps target build dist demo

@@ -17,6 +17,8 @@ pub enum Arguments {
     Hello {
         /// ONNX Runtime's library.
         runtime: Option<PathBuf>,
+        /// Libraries that bring execution providers of their own.
+        plugins: Vec<PathBuf>,
     },
     /// `--probe`: ask a server on this machine whether it is ready.
     Probe {
@@ -38,6 +40,8 @@ pub struct Serve {
     pub state_dir: Option<PathBuf>,
     /// ONNX Runtime's library; `ORT_DYLIB_PATH` where absent.
     pub runtime: Option<PathBuf>,
+    /// Libraries that bring execution providers of their own, loaded where a table asks for one of these.
+    pub plugins: Vec<PathBuf>,
     /// A table to begin with; the last good one where absent.
     pub table: Option<PathBuf>,
     /// A serving folder to begin with, alone.
@@ -73,10 +77,10 @@ impl fmt::Display for Misunderstood {
         write!(
             f,
             "{}\nusage: dukou-engine --socket PATH --state-dir DIR [--runtime PATH] [--table FILE] \
-             [--threads N] [--encryption-key SOURCE]\n       dukou-engine --folder DIR --listen \
+             [--threads N] [--encryption-key SOURCE] [--plugin PATH]\n       dukou-engine --folder DIR --listen \
              NAME=ADDRESS:PORT [--access DIR] [--insecure] [--state-dir DIR] [--socket PATH]\n       \
              dukou-engine --table FILE --listen NAME=ADDRESS:PORT\n       dukou-engine --probe \
-             ADDRESS:PORT/PATH [--access DIR]\n       dukou-engine --hello [--runtime PATH]",
+             ADDRESS:PORT/PATH [--access DIR]\n       dukou-engine --hello [--runtime PATH] [--plugin PATH]",
             self.0
         )
     }
@@ -106,6 +110,7 @@ impl Arguments {
                 "--socket" => said.socket = Some(PathBuf::from(value()?)),
                 "--state-dir" => said.state_dir = Some(PathBuf::from(value()?)),
                 "--runtime" => said.runtime = Some(PathBuf::from(value()?)),
+                "--plugin" => said.plugins.push(PathBuf::from(value()?)),
                 "--table" => said.table = Some(PathBuf::from(value()?)),
                 "--folder" => said.folder = Some(PathBuf::from(value()?)),
                 "--access" => said.access = Some(PathBuf::from(value()?)),
@@ -132,6 +137,7 @@ struct Said {
     socket: Option<PathBuf>,
     state_dir: Option<PathBuf>,
     runtime: Option<PathBuf>,
+    plugins: Vec<PathBuf>,
     table: Option<PathBuf>,
     folder: Option<PathBuf>,
     access: Option<PathBuf>,
@@ -143,7 +149,7 @@ struct Said {
 impl Said {
     fn resolve(self) -> Result<Arguments, Misunderstood> {
         if self.hello {
-            return Ok(Arguments::Hello { runtime: self.runtime });
+            return Ok(Arguments::Hello { runtime: self.runtime, plugins: self.plugins });
         }
         if let Some(url) = self.probe {
             return Ok(Arguments::Probe { url, access: self.access });
@@ -153,6 +159,7 @@ impl Said {
             socket: self.socket,
             state_dir: self.state_dir,
             runtime: self.runtime,
+            plugins: self.plugins,
             table: self.table,
             folder: self.folder,
             access: self.access,
@@ -236,12 +243,12 @@ mod tests {
 
     #[test]
     fn all_of_it() {
-        let line =
-            "--socket s --state-dir d --runtime r --table t --threads 3 --encryption-key env:KEK";
+        let line = "--socket s --state-dir d --runtime r --plugin p --plugin q --table t --threads 3 --encryption-key env:KEK";
         let serve = Serve {
             socket: Some("s".into()),
             state_dir: Some("d".into()),
             runtime: Some("r".into()),
+            plugins: vec!["p".into(), "q".into()],
             table: Some("t".into()),
             folder: None,
             access: None,
@@ -251,7 +258,7 @@ mod tests {
             encryption_key: Some("env:KEK".into()),
         };
         assert_eq!(parse(line), Ok(Arguments::Serve(serve)));
-        assert_eq!(parse("--hello"), Ok(Arguments::Hello { runtime: None }));
+        assert_eq!(parse("--hello"), Ok(Arguments::Hello { runtime: None, plugins: vec![] }));
         let Ok(Arguments::Serve(serve)) = parse("--socket s --state-dir d") else { panic!() };
         assert!(serve.threads >= 1);
     }

@@ -72,6 +72,13 @@ pub fn describe(
                 name: model.name.as_str(),
                 versions: &versions,
                 platform: lane.version.way.platform(),
+                provider: lane
+                    .version
+                    .facts
+                    .providers
+                    .first()
+                    .map(String::as_str)
+                    .filter(|provider| *provider != dukou_ort::CPU),
                 signature: &lane.version.signature,
             })
         }

@@ -39,6 +39,8 @@ pub struct Engine {
     pub state_dir: Option<PathBuf>,
     /// ONNX Runtime's shared library.
     pub runtime: Option<PathBuf>,
+    /// Libraries that bring execution providers of their own.
+    pub plugins: Vec<PathBuf>,
     /// Where the encryption keys come from.
     pub keys: KeySource,
     /// What the container gives.
@@ -70,10 +72,17 @@ impl Engine {
             threads,
             state_dir: state_dir.into(),
             runtime,
+            plugins: Vec::new(),
             keys: KeySource::new(None),
             container: Container::default(),
             exposed: Vec::new(),
         }
+    }
+
+    /// The same, with libraries that bring execution providers of their own.
+    #[must_use]
+    pub fn with_plugins(self, plugins: Vec<PathBuf>) -> Self {
+        Self { plugins, ..self }
     }
 
     /// The same, with encryption keys.

@@ -51,6 +51,19 @@ fn replay(golden: &Golden, p: [f32; 2], label: i64) -> Result<usize, String> {
 }
 
 #[test]
+fn another_provider_is_held_to_fewer_digits_and_to_the_same_class() {
+    let parse = |p: &str| Golden::parse(blob(p, "[1]").as_bytes(), &signature()).unwrap();
+    let (cpu, cuda) = (dukou_ort::CPU.to_owned(), "CUDAExecutionProvider".to_owned());
+    let own = parse("[0.25,0.75]");
+    assert_eq!(parse("[0.25,0.75]").on(Some(&cpu)).tolerance, own.tolerance);
+    let mut strict = own.clone();
+    strict.tolerance = Tolerance { absolute: 1e-6, relative: 0.5 };
+    let loose = strict.on(Some(&cuda));
+    assert_eq!(loose.tolerance, Tolerance { absolute: 1e-3, relative: 0.5 });
+    assert_eq!(loose.classes, own.classes);
+}
+
+#[test]
 fn an_answer_within_the_tolerance_is_the_same() {
     let golden = Golden::parse(blob("[0.25,0.75]", "[1]").as_bytes(), &signature()).unwrap();
     assert_eq!(replay(&golden, [0.25, 0.75], 1), Ok(1));

@@ -15,7 +15,7 @@ use std::{
 
 use dukou_batch::{Batcher, Mode, Settings, SystemClock};
 use dukou_exec::Execute;
-use dukou_ort::{GraphSource, OpenSpec, OrtModel, Runtime};
+use dukou_ort::{GraphSource, OpenSpec, OrtModel, PassedOver, Provider, Runtime};
 use dukou_remote::{Remote, Spec};
 use dukou_sys::FileBytes;
 use dukou_types::{Digest, ErrorCode, Failure, ModelName, Signature, TensorSpec, Version};
@@ -39,6 +39,8 @@ use crate::{
 pub struct Loader {
     /// ONNX Runtime's library; `ORT_DYLIB_PATH` where absent.
     pub runtime: Option<PathBuf>,
+    /// Libraries that bring execution providers of their own.
+    pub plugins: Vec<PathBuf>,
     /// The folder of the compiled cache; without one no weights are shared.
     pub compiled_dir: Option<PathBuf>,
     /// Threads that answer requests: an inline version has a queue for each.
@@ -104,12 +106,17 @@ impl Loader {
         for note in execute.notes() {
             events::log(Level::Info, format_args!("{about}: {note}"));
         }
+        for PassedOver { provider, reason } in execute.passed_over() {
+            let words = format_args!("{about} does not run on `{provider}`: {reason}");
+            events::log(Level::Warn, words);
+        }
         if let Some(packaged) = &packaged {
             same_interface(&packaged.signature, execute.signature())?;
         }
         let (digest, blob) = packaged.map_or((None, None), |p| (Some(p.digest), p.golden));
         let golden =
             blob.as_deref().map(|blob| Golden::parse(blob, execute.signature())).transpose()?;
+        let golden = golden.map(|golden| golden.on(execute.providers().first()));
 
         let sample = golden.as_ref().and_then(|golden| Some(&golden.samples.first()?.inputs));
         let caps =
@@ -133,6 +140,7 @@ impl Loader {
         let mut signature = execute.signature().clone();
         signature.batchable = rehearsal.batchable;
         let residency = execute.residency().as_str();
+        let (providers, passed_over) = (execute.providers().into(), execute.passed_over().into());
         let execute: Arc<dyn Execute> = Arc::new(execute);
         let batcher = Batcher::new(
             Arc::clone(&execute),
@@ -153,6 +161,8 @@ impl Loader {
                 batchable: rehearsal.batchable,
                 inline: batcher.is_inline(),
                 residency,
+                providers,
+                passed_over,
             },
             way: Way::Local { execute, batcher },
             golden: Mutex::new(state),
@@ -163,7 +173,9 @@ impl Loader {
 
     fn open(&self, version: &ServedVersion, trust: &Trust) -> Result<Opened, Failure> {
         let runtime = Runtime::load(self.runtime.as_deref())?;
+        self.plugins.iter().for_each(|plugin| runtime.add_plugin(plugin));
         let mut compiled_dir = self.compiled_dir.clone();
+        let mut encrypted = false;
         let (source, packaged) = match &version.source {
             Source::File(path) => (GraphSource::File(path.clone()), None),
             Source::Artifact { digest, store } => {
@@ -172,6 +184,7 @@ impl Loader {
                 if verified.encrypted {
                     // The compiled cache is on a disk, and so would be a core.
                     compiled_dir = None;
+                    encrypted = true;
                     keep_memory_private()?;
                 }
                 let source = GraphSource::Verified {
@@ -189,7 +202,15 @@ impl Loader {
             source,
             instances: size(backend.instances),
             threads: size(backend.threads),
-            providers: backend.providers.clone(),
+            providers: backend
+                .providers
+                .iter()
+                .map(|provider| Provider {
+                    name: provider.name.clone(),
+                    options: provider.options.clone().into_iter().collect(),
+                })
+                .collect(),
+            encrypted,
             share_weights: backend.share_weights,
             compiled_dir,
         })?;
@@ -258,6 +279,8 @@ pub fn elsewhere(
             batchable: false,
             inline: false,
             residency,
+            providers: Box::default(),
+            passed_over: Box::default(),
         },
         way,
         golden: Mutex::new(GoldenState::Absent),
@@ -333,8 +356,9 @@ pub fn verify(version: &ServedVersion, trust: &Trust) -> Result<(), Failure> {
 /// Where the table requires them: `table.golden-mismatch`, or what reading them said.
 pub fn replay_beside(loaded: &Loaded, mode: GoldenMode) -> Result<(), Failure> {
     let Some(blob) = &loaded.samples else { return Ok(()) };
-    let outcome =
-        Golden::parse(blob, &loaded.signature).and_then(|golden| replay_on(loaded, &golden));
+    let outcome = Golden::parse(blob, &loaded.signature)
+        .map(|golden| golden.on(loaded.facts.providers.first()))
+        .and_then(|golden| replay_on(loaded, &golden));
     let state = settle(outcome, mode)?;
     *loaded.golden.lock() = state;
     Ok(())

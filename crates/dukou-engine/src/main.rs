@@ -57,7 +57,7 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     hide_values_of_panics();
     match Arguments::parse(env::args_os().skip(1)) {
-        Ok(Arguments::Hello { runtime }) => hello(runtime.as_deref()),
+        Ok(Arguments::Hello { runtime, plugins }) => hello(runtime.as_deref(), &plugins),
         Ok(Arguments::Probe { url, access }) => match probe(&url, access.as_deref()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(not_ready) => {
@@ -94,6 +94,7 @@ fn serve(arguments: Serve) -> Result<ExitCode, Box<dyn Error>> {
     let exposed =
         listening.iter().filter(|(_, address)| !address.ip().to_canonical().is_loopback());
     let engine = Engine::new(arguments.threads, arguments.state_dir, runtime)
+        .with_plugins(arguments.plugins)
         .with_keys(keys)
         .within(container)
         .with_exposed(exposed.cloned().collect());
@@ -315,17 +316,27 @@ async fn closed(lifeline: Option<OwnedFd>) {
 }
 
 /// Says on one line what this engine is made of.
-fn hello(runtime: Option<&Path>) -> ExitCode {
+fn hello(runtime: Option<&Path>, plugins: &[PathBuf]) -> ExitCode {
     let mut line = json!({
         "engine": env!("CARGO_PKG_VERSION"),
         "runtime": null,
         "providers": [],
+        "plugins": [],
+        "devices": [],
         "cpu": cpu(),
     });
     match Runtime::load(runtime) {
         Ok(runtime) => {
             line["runtime"] = runtime.version().into();
             line["providers"] = runtime.providers().into();
+            plugins.iter().for_each(|plugin| runtime.add_plugin(plugin));
+            let failed = runtime.register_plugins();
+            let said = plugins.iter().map(|path| {
+                let failed = failed.iter().find(|(failed, _)| failed == path);
+                json!({ "path": path, "problem": failed.map(|(_, why)| why) })
+            });
+            line["plugins"] = said.collect();
+            line["devices"] = json!(runtime.devices());
         }
         Err(error) => line["problem"] = error.to_string().into(),
     }

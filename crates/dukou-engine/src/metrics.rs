@@ -16,7 +16,7 @@ use crate::{
     counters::{BOUNDS_US, TimeTotals, Totals},
     engine::Engine,
     serving::Serving,
-    state::resident_bytes,
+    state::{Fallbacks, resident_bytes},
     table::Dialect,
 };
 
@@ -69,6 +69,7 @@ pub fn render_own(engine: &Engine) -> String {
     batch_rows(&mut page, &by_version);
     shadow_rows(&mut page, &shadows);
     found(&mut page, &by_version);
+    fallbacks(&mut page, &state.fallbacks());
     tap(&mut page, engine);
 
     page.gauge(
@@ -213,6 +214,12 @@ fn table(page: &mut Page, serving: &Serving) {
     for (labels, loaded) in &versions {
         page.sample("dukou_model_queued", labels, loaded.way.queued());
     }
+    page.family("dukou_model_provider", "gauge", "What the version runs on first; always 1.");
+    for ([model, version], loaded) in &versions {
+        if let Some(provider) = loaded.facts.providers.first() {
+            page.sample("dukou_model_provider", &[*model, *version, ("provider", provider)], 1);
+        }
+    }
     page.family("dukou_model_residency", "gauge", "Where the version's weights are; always 1.");
     for ([model, version], loaded) in &versions {
         let labels = [*model, *version, ("residency", loaded.facts.residency)];
@@ -231,6 +238,20 @@ fn found(page: &mut Page, by_version: &ByVersion) {
                 page.sample(NAME, &labels, count);
             }
         }
+    }
+}
+
+/// Versions that were loaded without a provider that they asked for.
+fn fallbacks(page: &mut Page, fallbacks: &Fallbacks) {
+    const NAME: &str = "dukou_provider_fallbacks_total";
+    page.family(NAME, "counter", "Loads of a version that passed over a provider asked for.");
+    for ((model, version, provider), count) in fallbacks {
+        let labels = [
+            ("model", model.as_str()),
+            ("version", version.as_str()),
+            ("provider", provider.as_str()),
+        ];
+        page.sample(NAME, &labels, count);
     }
 }
 

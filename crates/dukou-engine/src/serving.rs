@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use dukou_ort::PassedOver;
 use dukou_sys::FileBytes;
 use dukou_types::{Arm, Digest, ErrorCode, Failure, ModelName, Revision, Signature, Version};
 use http::HeaderValue;
@@ -261,6 +262,10 @@ pub struct Facts {
     pub inline: bool,
     /// Where its weights are: `plain`, `mapped`, `packed`; `remote` or `graph` where it has none here.
     pub residency: &'static str,
+    /// The execution providers that its sessions have; the last is the CPU. None where it is not run here.
+    pub providers: Box<[String]>,
+    /// Those that were asked for and do not run it.
+    pub passed_over: Box<[PassedOver]>,
 }
 
 /// What became of a version's golden samples.

@@ -59,7 +59,11 @@ pub struct State {
     shards: usize,
     arms: Mutex<Arms>,
     refused: [[AtomicU64; ErrorCode::ALL.len()]; Dialect::ALL.len()],
+    fallbacks: Mutex<Fallbacks>,
 }
+
+/// How often a version was loaded without a provider that it asked for.
+pub type Fallbacks = BTreeMap<(ModelName, Version, String), u64>;
 
 #[derive(Debug, Default)]
 struct Arms {
@@ -84,6 +88,7 @@ impl State {
             shards: threads.clamp(1, 16).next_power_of_two(),
             arms: Mutex::default(),
             refused: [const { zeros() }; Dialect::ALL.len()],
+            fallbacks: Mutex::default(),
         }
     }
 
@@ -106,6 +111,25 @@ impl State {
     /// Counts a request that failed before a version was chosen.
     pub fn refused(&self, dialect: Dialect, code: ErrorCode) {
         self.refused[dialect.index()][code as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Counts a version that was loaded without providers that it asked for.
+    pub fn fell_back<'a>(
+        &self,
+        model: &ModelName,
+        version: &Version,
+        providers: impl Iterator<Item = &'a str>,
+    ) {
+        let mut fallbacks = self.fallbacks.lock();
+        for provider in providers {
+            *fallbacks.entry((model.clone(), version.clone(), provider.to_owned())).or_default() +=
+                1;
+        }
+    }
+
+    /// How often versions were loaded without providers that they asked for.
+    pub fn fallbacks(&self) -> Fallbacks {
+        self.fallbacks.lock().clone()
     }
 
     /// What was refused before a version was chosen, those that are not zero.

@@ -1,6 +1,6 @@
 //! What the local API answers about the engine: `GET /state` and `GET /models`.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use dukou_remote::ReplicaState;
 use dukou_types::ErrorCode;
@@ -44,6 +44,14 @@ pub fn state(swap: &Swap) -> Value {
         "arms": state.arms().iter().map(|(key, totals)| arm(key, totals)).collect::<Vec<_>>(),
         "caches": serving.as_deref().map(caches).unwrap_or_default(),
         "replicas": serving.as_deref().map_or_else(Vec::new, replicas),
+        "runs_on": serving.as_deref().map(runs_on).unwrap_or_default(),
+        "provider_fallbacks": state
+            .fallbacks()
+            .iter()
+            .map(|((model, version, provider), count)| {
+                json!({ "model": model, "version": version, "provider": provider, "count": count })
+            })
+            .collect::<Vec<_>>(),
         "refused": refused,
         "access_log_dropped": engine.access_log.dropped(),
         "table_unsaved": swap.unsaved(),
@@ -78,6 +86,19 @@ fn replicas(serving: &Serving) -> Vec<Value> {
         remote.states().into_iter().map(row).collect()
     };
     serving.versions().flat_map(of).collect()
+}
+
+/// What the versions run on.
+fn runs_on(serving: &Serving) -> Vec<Value> {
+    let version = |loaded: &Arc<Loaded>| {
+        json!({
+            "model": loaded.model,
+            "version": loaded.version,
+            "providers": loaded.facts.providers,
+            "passed_over": loaded.facts.passed_over,
+        })
+    };
+    serving.versions().filter(|loaded| !loaded.facts.providers.is_empty()).map(version).collect()
 }
 
 /// What the models' caches hold.
@@ -181,6 +202,8 @@ fn versions(model: &Model) -> Vec<Value> {
             "inline": facts.inline,
             "run_us": facts.run.map(|run| u64::try_from(run.as_micros()).unwrap_or(u64::MAX)),
             "residency": facts.residency,
+            "providers": facts.providers,
+            "passed_over": facts.passed_over,
             "golden": golden.as_str(),
             "load_ms": u64::try_from(facts.load.as_millis()).unwrap_or(u64::MAX),
         })

@@ -114,6 +114,7 @@ impl Swap {
             runtime: engine.runtime.clone(),
             compiled_dir: engine.state_dir.as_ref().map(|folder| folder.join("compiled")),
             workers: engine.threads,
+            plugins: engine.plugins.clone(),
             keys: engine.keys.clone(),
         };
         let file = engine.state_dir.as_deref().map(TableFile::in_folder);
@@ -222,6 +223,12 @@ impl Swap {
             file.write(&table);
         }
 
+        for (model, version) in &plan.added {
+            if let Some(loaded) = find(&model.name, &version.version) {
+                let passed_over = loaded.facts.passed_over.iter().map(|p| &*p.provider);
+                self.engine.state.fell_back(&model.name, &version.version, passed_over);
+            }
+        }
         let made = plan.graphs.iter().map(|(model, version, _)| (*model, *version));
         let added: Vec<Added> =
             plan.added

@@ -215,10 +215,20 @@ pub struct Backend {
     pub instances: u64,
     /// Threads inside one run.
     pub threads: u64,
-    /// Execution providers in order of preference.
-    pub providers: Vec<String>,
+    /// Execution providers in order of preference; the last is the CPU.
+    pub providers: Vec<Provider>,
     /// Map weights once per process from the compiled cache; false: a session of the plain file.
     pub share_weights: bool,
+}
+
+/// A way to run a model that ONNX Runtime may have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    /// By ONNX Runtime's name.
+    pub name: String,
+    /// Its own settings, by its own names.
+    pub options: BTreeMap<String, String>,
 }
 
 /// What runs a version.

@@ -158,7 +158,11 @@ fn check_version(path: &str, version: &ServedVersion) -> Checked {
         (Some(backend), true) => {
             range(&format!("{field}.instances"), backend.instances, 1, 256)?;
             range(&format!("{field}.threads"), backend.threads, 1, 256)?;
-            not_empty(&format!("{field}.providers"), &backend.providers)
+            not_empty(&format!("{field}.providers"), &backend.providers)?;
+            for (index, provider) in backend.providers.iter().enumerate() {
+                check_provider(&format!("{field}.providers[{index}].name"), &provider.name)?;
+            }
+            Ok(())
         }
         (None, false) => match version.golden {
             GoldenMode::Off => Ok(()),
@@ -193,6 +197,16 @@ fn check_remote(path: &str, remote: &RemoteSource) -> Checked {
     }
     range(&format!("{path}.health_ms"), remote.health_ms, 10, 60_000)?;
     range(&format!("{path}.retry_percent"), remote.retry_percent, 0, 100)
+}
+
+/// A name of ONNX Runtime's form. Whether there is such a provider is seen when a model is loaded.
+fn check_provider(path: &str, name: &str) -> Checked {
+    let stem = name.split_once("ExecutionProvider").map_or("", |(stem, _)| stem);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.');
+    if !stem.is_empty() && name.len() <= 128 && name.bytes().all(plain) {
+        return Ok(());
+    }
+    Err(invalid(path, format!("`{name}` is no name such as `CUDAExecutionProvider`")))
 }
 
 fn check_split(path: &str, model: &ServedModel, served: &HashSet<&str>) -> Checked {

@@ -8,7 +8,7 @@
 use std::{path::PathBuf, time::Instant};
 
 use dukou_exec::{Batch, Execute, Sink};
-use dukou_ort::{GraphSource, OpenSpec, Runtime};
+use dukou_ort::{GraphSource, OpenSpec, Provider, Runtime};
 use dukou_types::{Data, Dim, Failure, InferRequest, InferResponse, Principal, RequestId, Tensor};
 
 #[derive(Default)]
@@ -40,7 +40,8 @@ fn main() {
         source: GraphSource::File(path),
         instances: 2,
         threads: 1,
-        providers: vec!["cpu".into()],
+        providers: vec![Provider { name: "cpu".into(), options: Vec::new() }],
+        encrypted: false,
         share_weights: cache.is_some(),
         compiled_dir: cache,
     };

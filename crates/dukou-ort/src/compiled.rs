@@ -198,7 +198,7 @@ impl Compiled {
         what: &str,
     ) -> Result<Callable, Status> {
         let loaded = &runtime.0;
-        let making = Making { threads, providers: &[], optimize: false, pack: false };
+        let making = Making { threads, optimize: false, pack: false };
         let options = session::options(runtime, &making)?;
         let folder = c_path(&self.folder)?;
         options.config(c"session.model_external_initializers_file_folder_path", &folder)?;
@@ -257,7 +257,7 @@ impl Build<'_> {
 
     /// The runtime's own optimizer, at its full level, writing what it made.
     fn optimize(&self) -> Result<Callable, Status> {
-        let making = Making { threads: self.threads, providers: &[], optimize: true, pack: false };
+        let making = Making { threads: self.threads, optimize: true, pack: false };
         let options = session::options(self.runtime, &making)?;
         let path = c_path(&self.temporary.join(GRAPH))?;
         let api = self.runtime.0.api;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dukou_exec::{Batch, Execute, Sink};
 use dukou_types::{Buffer, Data, Signature};
 
-use crate::{Runtime, run, session::Callable};
+use crate::{PassedOver, Runtime, run, session::Callable};
 
 /// Where a model's weights are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct OrtModel {
     pub(crate) sessions: Vec<Arc<Callable>>,
     pub(crate) residency: Residency,
     pub(crate) notes: Vec<String>,
+    pub(crate) providers: Vec<String>,
+    pub(crate) passed_over: Vec<PassedOver>,
     pub(crate) compiled_now: bool,
 }
 
@@ -48,7 +50,18 @@ impl OrtModel {
         self.residency
     }
 
-    /// What its user should be told once: providers passed over, weights not shared and why.
+    /// The execution providers that its sessions have, in order; the last is the CPU, which runs whatever
+    /// those before it do not take.
+    pub fn providers(&self) -> &[String] {
+        &self.providers
+    }
+
+    /// Providers that were asked for and do not run it, with why.
+    pub fn passed_over(&self) -> &[PassedOver] {
+        &self.passed_over
+    }
+
+    /// What its user should be told once: weights not shared and why.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }

@@ -11,12 +11,13 @@ use dukou_sys::FileBytes;
 use dukou_types::{ErrorCode, Failure};
 
 use crate::{
-    GraphSource, OpenSpec, OrtModel, Residency, Runtime,
-    api::{SessionOptions, Status, c_path, c_text},
+    CPU, GraphSource, OpenSpec, OrtModel, PassedOver, Residency, Runtime,
+    api::{Session, SessionOptions, Status, c_path, c_text},
     chunks::{self, Stamp},
     compiled::{self, Compiled},
     external::{self, Files},
     graph::{self, Facts, clip},
+    providers::{self, Usable},
     refusal,
     session::{self, Callable, Making},
 };
@@ -42,10 +43,19 @@ pub(crate) struct Source {
 pub(crate) fn open(runtime: &Runtime, spec: &OpenSpec) -> Result<OrtModel, Failure> {
     let source = read(&spec.source)?;
     let mut notes = Vec::new();
-    let providers = choose_providers(runtime, &spec.providers, &mut notes);
+    let (mut providers, mut passed_over) =
+        providers::choose(runtime, &spec.providers, spec.encrypted);
     let sessions = if spec.threads <= 1 { 1 } else { spec.instances.max(1) };
 
-    let shared = shared(runtime, spec, &source, &providers, &mut notes);
+    // A model that no other provider takes runs on the CPU, and shares its weights there.
+    let mut other = match providers.is_empty() {
+        true => None,
+        false => Some(plain(runtime, spec, &source, &mut providers, &mut passed_over)?),
+    };
+    let shared = match providers.is_empty() {
+        true => shared(runtime, spec, &source, &mut notes),
+        false => None,
+    };
     let (calls, residency, compiled_now) = match shared {
         Some((compiled, first)) => {
             let mut calls = vec![Arc::new(first)];
@@ -61,13 +71,20 @@ pub(crate) fn open(runtime: &Runtime, spec: &OpenSpec) -> Result<OrtModel, Failu
         None => {
             let mut calls = Vec::with_capacity(sessions);
             for _ in 0..sessions {
-                calls.push(Arc::new(plain(runtime, spec, &source, &providers, &mut notes)?));
+                let one = match other.take() {
+                    Some(one) => one,
+                    None => plain(runtime, spec, &source, &mut providers, &mut passed_over)?,
+                };
+                calls.push(Arc::new(one));
             }
             (calls, Residency::Plain, false)
         }
     };
     let signature = calls.first().map(|call| call.signature.clone()).unwrap_or_default();
     notes.dedup();
+    if !providers.is_empty() && spec.share_weights {
+        notes.push("weights are not shared: only the CPU reads them in place".to_owned());
+    }
     if compiled_now {
         // The whole model was in memory while it was optimized.
         dukou_sys::give_memory_back();
@@ -79,6 +96,12 @@ pub(crate) fn open(runtime: &Runtime, spec: &OpenSpec) -> Result<OrtModel, Failu
         sessions: calls,
         residency,
         notes,
+        providers: providers
+            .into_iter()
+            .map(|provider| provider.name)
+            .chain([CPU.to_owned()])
+            .collect(),
+        passed_over,
         compiled_now,
     })
 }
@@ -197,59 +220,51 @@ impl Watched {
     }
 }
 
-/// Providers to append, of those asked for; the CPU is always there and ends the list. Whatever is
-/// passed over is told.
-fn choose_providers(runtime: &Runtime, asked: &[String], notes: &mut Vec<String>) -> Vec<CString> {
-    let mut chosen = Vec::new();
-    for name in asked {
-        let short = name.strip_suffix("ExecutionProvider").unwrap_or(name);
-        if short.eq_ignore_ascii_case("cpu") {
-            break;
-        }
-        let there = runtime.providers().iter().find_map(|known| {
-            let stem = known.strip_suffix("ExecutionProvider").unwrap_or(known);
-            stem.eq_ignore_ascii_case(short).then_some(stem)
-        });
-        match there.map(c_text) {
-            Some(Ok(stem)) => chosen.push(stem),
-            _ => notes.push(format!(
-                "execution provider `{}` is not in this ONNX Runtime (it has {}): passed over",
-                clip(name),
-                runtime.providers().join(", ")
-            )),
-        }
-    }
-    chosen
-}
-
-/// A session with weights of its own.
+/// A session with weights of its own, of the providers that take this model. One that does not is taken
+/// off the list, and those behind it are tried, down to the CPU alone.
 fn plain(
     runtime: &Runtime,
     spec: &OpenSpec,
     source: &Source,
-    providers: &[CString],
-    notes: &mut Vec<String>,
+    providers: &mut Vec<Usable>,
+    passed_over: &mut Vec<PassedOver>,
 ) -> Result<Callable, Failure> {
-    let attempt = |providers: &[CString]| {
-        let making = Making { threads: spec.threads, providers, optimize: true, pack: true };
-        let options = session::options(runtime, &making)?;
-        source.hand_over(&options)?;
-        session::create(runtime, &source.graph, &options)
-    };
-    let session = match attempt(providers) {
-        Err(status) if !providers.is_empty() => {
-            notes.push(format!(
-                "execution providers {providers:?} do not take this model ({}): it runs on the CPU",
-                clip(&status.message)
-            ));
-            attempt(&[])
+    let session = loop {
+        match attempt(runtime, spec, source, providers) {
+            Ok(session) => break session,
+            Err((_, status)) if providers.is_empty() => {
+                let (facts, what) = (&source.facts, &source.what);
+                return Err(refusal::of_opening(status, facts, what, runtime.version()));
+            }
+            Err((at, status)) => {
+                let provider = providers.remove(at);
+                // Providers say at the end what it was, behind all places that it came through.
+                let mut lines = status.message.lines().rev().map(str::trim);
+                let words = lines.find(|line| !line.is_empty()).unwrap_or("it does not say why");
+                let reason = format!("it does not take this model: {}", clip(words));
+                passed_over.push(PassedOver { provider: provider.asked, reason });
+            }
         }
-        outcome => outcome,
-    }
-    .map_err(|status| {
-        refusal::of_opening(status, &source.facts, &source.what, runtime.version())
-    })?;
+    };
     Callable::new(runtime, session, (Vec::new(), Vec::new()), &source.what)
+}
+
+/// Makes a session; where that fails, says which provider to do without: the one that could not be
+/// appended, else the first.
+fn attempt(
+    runtime: &Runtime,
+    spec: &OpenSpec,
+    source: &Source,
+    providers: &[Usable],
+) -> Result<Session, (usize, Status)> {
+    let first = |status| (0, status);
+    let making = Making { threads: spec.threads, optimize: true, pack: true };
+    let options = session::options(runtime, &making).map_err(first)?;
+    for (at, provider) in providers.iter().enumerate() {
+        provider.append(runtime, &options).map_err(|status| (at, status))?;
+    }
+    source.hand_over(&options).map_err(first)?;
+    session::create(runtime, &source.graph, &options).map_err(first)
 }
 
 impl Source {
@@ -286,15 +301,10 @@ fn shared(
     runtime: &Runtime,
     spec: &OpenSpec,
     source: &Source,
-    providers: &[CString],
     notes: &mut Vec<String>,
 ) -> Option<(Compiled, Callable)> {
     let folder = spec.compiled_dir.as_deref()?;
     if !spec.share_weights || source.facts.weight_bytes < SHARED_FROM_BYTES {
-        return None;
-    }
-    if !providers.is_empty() {
-        notes.push("weights are not shared: only the CPU reads them in place".to_owned());
         return None;
     }
     match compiled::obtain(runtime, folder, source, spec.threads) {

@@ -17,6 +17,7 @@ use crate::{
     api::{Api, MemoryInfo, RunOptions, Status, check},
     open,
     pool::Pool,
+    providers::Plugins,
 };
 
 /// Why the library cannot be used.
@@ -69,6 +70,8 @@ pub(crate) struct Loaded {
     /// For every run.
     pub quiet: RunOptions,
     pub pool: Pool,
+    /// Libraries that bring execution providers of their own.
+    pub plugins: Plugins,
     version: String,
     providers: Vec<String>,
     path: PathBuf,
@@ -176,6 +179,7 @@ fn start(api: Api, path: &Path) -> Result<Runtime, Status> {
         memory,
         quiet: RunOptions::quiet(api)?,
         pool: Pool::new(),
+        plugins: Plugins::default(),
         version: version(path).unwrap_or_else(|| "unknown".to_owned()),
         providers: providers(api)?,
         path: path.to_path_buf(),

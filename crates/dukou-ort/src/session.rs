@@ -18,10 +18,8 @@ use crate::{
 };
 
 /// How a session is made.
-pub(crate) struct Making<'a> {
+pub(crate) struct Making {
     pub threads: usize,
-    /// Execution providers to append, in order, by the names that the generic call takes.
-    pub providers: &'a [CString],
     pub optimize: bool,
     pub pack: bool,
 }
@@ -31,7 +29,7 @@ pub(crate) struct Making<'a> {
 /// The CPU arena and memory patterns are off. An arena keeps the largest run that ever was for as long
 /// as the session lives, and patterns keep one plan per input shape; both grow with what clients send.
 /// Without them a run of the digits model is no slower (`examples/run_cost.rs`).
-pub(crate) fn options(runtime: &Runtime, making: &Making<'_>) -> Result<SessionOptions, Status> {
+pub(crate) fn options(runtime: &Runtime, making: &Making) -> Result<SessionOptions, Status> {
     use sys::GraphOptimizationLevel as Level;
     let api = runtime.0.api;
     let options = SessionOptions::new(api)?;
@@ -51,18 +49,6 @@ pub(crate) fn options(runtime: &Runtime, making: &Making<'_>) -> Result<SessionO
     options.config(c"session.inter_op.allow_spinning", c"0")?;
     if !making.pack {
         options.config(c"session.disable_prepacking", c"1")?;
-    }
-    for provider in making.providers {
-        // SAFETY: the name is copied; no provider options are given.
-        check(api, unsafe {
-            (api.SessionOptionsAppendExecutionProvider)(
-                raw,
-                provider.as_ptr(),
-                ptr::null(),
-                ptr::null(),
-                0,
-            )
-        })?;
     }
     Ok(options)
 }

@@ -5,6 +5,8 @@ use std::{path::PathBuf, sync::Arc};
 use dukou_sys::FileBytes;
 use dukou_types::Digest;
 
+use crate::Provider;
+
 /// Where a graph and its weights come from.
 #[derive(Clone, Debug)]
 pub enum GraphSource {
@@ -30,9 +32,11 @@ pub struct OpenSpec {
     pub instances: usize,
     /// Threads inside one run (the caller's is one of them); there is no inter-op pool and no spinning.
     pub threads: usize,
-    /// Execution providers in order of preference, by ONNX Runtime's names (`CPUExecutionProvider`) or
-    /// short ones (`cpu`). What the library lacks is passed over, which [`crate::OrtModel::notes`] tells.
-    pub providers: Vec<String>,
+    /// Execution providers in order of preference; the CPU ends every list by itself. What is not here, or
+    /// does not take this model, is passed over, which [`crate::OrtModel::passed_over`] tells.
+    pub providers: Vec<Provider>,
+    /// The graph is encrypted where it lies: no provider may write what it makes of it.
+    pub encrypted: bool,
     /// Map weights once a process from the compiled cache, where they are 1 MiB or more.
     pub share_weights: bool,
     /// The compiled cache's folder; without one nothing is shared.

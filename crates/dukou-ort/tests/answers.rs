@@ -248,17 +248,6 @@ fn leases_are_pooled_and_memory_does_not_grow_with_requests() {
 }
 
 #[test]
-fn providers_that_the_library_lacks_are_told_and_passed_over() {
-    let mut spec = spec(model_path("identity_fp32.onnx"));
-    spec.providers = vec!["CUDAExecutionProvider".into(), "openvino".into(), "cpu".into()];
-    let model = runtime().open(spec).unwrap();
-    let notes = model.notes().join("\n");
-    assert!(notes.contains("`CUDAExecutionProvider`") && notes.contains("`openvino`"), "{notes}");
-    assert!(notes.contains("CPUExecutionProvider"), "says what there is: {notes}");
-    assert!(run(&model, request([floats("x", &[1, 3], &[1.0; 3])])).is_ok());
-}
-
-#[test]
 fn several_threads_and_instances_answer_alike() {
     let mut spec = spec(model_path("digits_mlp.onnx"));
     spec.threads = 2;

@@ -164,6 +164,11 @@ CODES: dict[str, tuple[str, str]] = {
         "input",
         "Name a cluster on this machine, or list `dukou serve --host` servers in a gateway's document.",
     ),
+    "deploy.unknown-provider": (
+        "input",
+        "Take the nearest name, or one that `dukou devices` lists; a provider of a plugin of your own is "
+        "named in full, as `SomeExecutionProvider`.",
+    ),
     "advise.unmet": (
         "resource",
         "Ask for less, allow another place (`--where`), or make the model smaller; without `--write` "

@@ -45,6 +45,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
         "predict": Command("dukou.cli.predict", "send rows to a server: CSV, JSON, NPY or stdin"),
         "keys": Command("dukou.cli.keys", "who may ask a server off loopback: add, rotate, revoke"),
+        "devices": Command(
+            "dukou.cli.devices", "what this machine and its runtime offer a model to run on"
+        ),
         "status": Command("dukou.cli.status", "what runs here, and how it does"),
     },
     "keep it right": {

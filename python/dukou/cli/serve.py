@@ -77,9 +77,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cache-ttl", metavar="TIME", help="how long a kept answer is good: 10min (for ever)"
     )
+    parser.add_argument(
+        "--provider",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="what to run on, by preference: cuda, openvino:device_type=GPU; the CPU ends the list",
+    )
     parser.add_argument("--threads", type=int, help="worker threads of the engine")
     parser.add_argument("--engine", metavar="PATH", help="another engine program")
-    parser.add_argument("--runtime", metavar="PATH", help="another ONNX Runtime library")
+    parser.add_argument("--runtime", metavar="PATH", help="another ONNX Runtime: library or folder")
     parser.add_argument(
         "--ready-file",
         type=Path,
@@ -126,7 +133,7 @@ def _with_folder(error: DukouError, words: list[str]) -> DukouError:
 def _serve(arguments: argparse.Namespace) -> int:
     from dukou.base.settings import dukou_home
     from dukou.deploy.door import furnish
-    from dukou.deploy.override import Override, cache_of_words
+    from dukou.deploy.override import Override, cache_of_words, providers_of_words
     from dukou.serve.announce import announce
     from dukou.serve.choose import choose, choose_door
     from dukou.serve.supervisor import supervise
@@ -152,7 +159,10 @@ def _serve(arguments: argparse.Namespace) -> int:
         home=home,
         trust_pickle=arguments.trust_pickle,
         door=door,
-        override=Override(cache=cache_of_words(arguments.cache, arguments.cache_ttl)),
+        override=Override(
+            cache=cache_of_words(arguments.cache, arguments.cache_ttl),
+            providers=providers_of_words(arguments.provider),
+        ),
     )
     door, first_key = furnish(door, home, arguments.host)
     order = order._replace(door=door)
@@ -168,6 +178,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         }
         if door.certificate is not None:
             facts["certificate"] = door.certificate
+        for line in _passed_over(models):
+            print(f"warning: {line}", file=sys.stderr, flush=True)
         if arguments.ready_file is not None:
             incoming = arguments.ready_file.with_name(f".{arguments.ready_file.name}.{os.getpid()}")
             incoming.write_text(json.dumps(facts) + "\n", encoding="utf-8")
@@ -192,6 +204,19 @@ def _serve(arguments: argparse.Namespace) -> int:
         print(text, flush=True)
 
     return supervise(order, home, on_ready, lambda text: print(text, file=sys.stderr, flush=True))
+
+
+def _passed_over(models: list[dict[str, Any]]) -> list[str]:
+    """What of the providers that were asked for does not run a model, and why."""
+    from dukou.deploy.providers import short_name
+
+    return [
+        f"{model['name']}:{version['version']} does not run on "
+        f"{short_name(passed_over['provider'])}: {passed_over['reason']}"
+        for model in models
+        for version in model["versions"]
+        for passed_over in version.get("passed_over", ())
+    ]
 
 
 def _seconds_since_start() -> float | None:

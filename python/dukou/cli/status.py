@@ -107,6 +107,7 @@ def _show(server: dict[str, Any]) -> str:
         )
         lines += ["  " + line for line in _show_arms(state).splitlines()]
         lines += [f"  {line}" for line in _show_caches(state)]
+        lines += [f"  {line}" for line in _show_providers(state)]
         if state.get("table_unsaved"):
             lines.append(f"  the table is not kept on disk: {state['table_unsaved']}")
     for rollout in server["rollouts"]:
@@ -209,6 +210,23 @@ def _show_arms(state: dict[str, Any]) -> str:
         what = ", ".join(f"{count} {code}" for code, count in sorted(state["refused"].items()))
         text += f"\nrefused before a version was chosen: {what}"
     return text
+
+
+def _show_providers(state: dict[str, Any]) -> list[str]:
+    """What versions run on, where that is not the CPU alone as nobody asked otherwise."""
+    from dukou.deploy.providers import short_name
+
+    lines = []
+    for version in state["runs_on"]:
+        first, *rest = [short_name(name) for name in version["providers"]]
+        if not rest and not version["passed_over"]:
+            continue
+        behind = f", then {', '.join(rest)}" if rest else ""
+        line = f"{version['model']}:{version['version']} runs on {first}{behind}"
+        for passed_over in version["passed_over"]:
+            line += f"; not on {short_name(passed_over['provider'])}: {passed_over['reason']}"
+        lines.append(line)
+    return lines
 
 
 def _show_caches(state: dict[str, Any]) -> list[str]:

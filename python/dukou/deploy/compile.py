@@ -206,7 +206,9 @@ def _compile_model(
                 "version": str(number),
                 "source": {"artifact": entry.digest, "store": store},
                 "backend": defaults.backend_document(
-                    instances=model.run.instances, threads=model.run.threads
+                    instances=model.run.instances,
+                    threads=model.run.threads,
+                    providers=override.providers or model.run.provider_documents(),
                 ),
                 "golden": model.golden,
             }

@@ -39,7 +39,7 @@ DRAIN_MS = 20_000
 HEALTH_MS = 250
 RETRY_PERCENT = 20
 
-PROVIDERS = ("CPUExecutionProvider",)
+CPU_ALONE = ({"name": "CPUExecutionProvider", "options": {}},)
 
 
 def default_instances() -> int:
@@ -47,13 +47,18 @@ def default_instances() -> int:
     return min(256, len(os.sched_getaffinity(0)))
 
 
-def backend_document(*, instances: int | None = None, threads: int = 1) -> dict[str, Any]:
-    """How a version is run, as in a table."""
+def backend_document(
+    *,
+    instances: int | None = None,
+    threads: int = 1,
+    providers: Sequence[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """How a version is run, as in a table; on the CPU alone where no providers are given."""
     return {
         "kind": "onnx",
         "instances": instances or default_instances(),
         "threads": threads,
-        "providers": list(PROVIDERS),
+        "providers": [dict(provider) for provider in providers or CPU_ALONE],
         "share_weights": True,
     }
 

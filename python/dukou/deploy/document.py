@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from dukou.base.errors import InputError
 from dukou.deploy import defaults
 from dukou.deploy.elsewhere import Graph, Remote, label
+from dukou.deploy.providers import provider_document, with_cpu
 from dukou.deploy.rules import Name
 from dukou.trust.privacy.policy import PrivacyPolicy
 
@@ -63,10 +64,30 @@ class Batch(_Section):
 
 
 class Run(_Section):
-    """How a version is run; `instances` is the CPUs that may be used, where nothing is said."""
+    """How a version is run.
+
+    Attributes:
+        instances: runs that can go on at once; the CPUs that may be used, where nothing is said.
+        threads: inside one run.
+        providers: what it is to run on, in order of preference: `"cuda"`, or
+            `{"name": "cuda", "options": {"device_id": "0"}}`; the CPU ends every list.
+    """
 
     instances: Annotated[int, Field(ge=1, le=256)] | None = None
     threads: Annotated[int, Field(ge=1, le=256)] = 1
+    providers: list[str | dict[str, Any]] = []
+
+    @model_validator(mode="after")
+    def _providers_are_known(self) -> Run:
+        try:
+            self.provider_documents()
+        except InputError as error:
+            raise ValueError(f"{error.message} ({error.hint})") from None
+        return self
+
+    def provider_documents(self) -> list[dict[str, Any]]:
+        """The providers as in a table."""
+        return with_cpu(provider_document(said, key="run.providers") for said in self.providers)
 
 
 class Shadow(_Section):

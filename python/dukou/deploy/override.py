@@ -5,12 +5,14 @@ Standard library only: `dukou serve` reads it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from dukou.base.durations import parse_duration
 from dukou.base.errors import InputError
 from dukou.base.sizes import parse_size
 from dukou.deploy.defaults import LEAST_CACHE_BYTES, LONGEST_CACHE_MS
+from dukou.deploy.providers import parse_provider, with_cpu
 
 
 class Override(NamedTuple):
@@ -18,9 +20,11 @@ class Override(NamedTuple):
 
     Attributes:
         cache: as in a table: `{"max_bytes", "ttl_ms"}`.
+        providers: as in a table.
     """
 
     cache: dict[str, int | None] | None = None
+    providers: list[dict[str, Any]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As in `desired.json`."""
@@ -33,6 +37,15 @@ class Override(NamedTuple):
 
 
 NO_OVERRIDE = Override()
+
+
+def providers_of_words(words: Sequence[str]) -> list[dict[str, Any]] | None:
+    """`--provider openvino:device_type=CPU --provider cuda` as in a table; None where none is said.
+
+    Raises:
+        InputError: `deploy.unknown-provider`, `usage.invalid`.
+    """
+    return with_cpu(parse_provider(word, key="--provider") for word in words) if words else None
 
 
 def cache_of_words(size: str | None, ttl: str | None) -> dict[str, int | None] | None:

@@ -28,6 +28,19 @@ Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Network = Annotated[str, Field(description="`10.0.0.0/8`, `2001:db8::/32`, or one address")]
 
 
+class Provider(TableDocument):
+    """A way to run a model that ONNX Runtime may have."""
+
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9_.]{1,64}ExecutionProvider[A-Za-z0-9_.]{0,46}$",
+            description="by ONNX Runtime's name",
+        ),
+    ]
+    options: Annotated[dict[str, str], Field(description="its own settings, by its own names")]
+
+
 class Backend(TableDocument):
     """How a version is run."""
 
@@ -35,7 +48,12 @@ class Backend(TableDocument):
     instances: Annotated[int, Field(ge=1, le=256, description="runs that can go on at once")]
     threads: Annotated[int, Field(ge=1, le=256, description="threads inside one run")]
     providers: Annotated[
-        list[str], Field(min_length=1, description="execution providers in order of preference")
+        list[Provider],
+        Field(
+            min_length=1,
+            description="execution providers in order of preference, the CPU last; one that is not there, "
+            "or does not take the model, is passed over",
+        ),
     ]
     share_weights: Annotated[
         bool,

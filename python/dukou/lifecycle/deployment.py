@@ -16,6 +16,7 @@ _WHOLE = {"profile": "profile", "replicas": "replicas", "memory_bytes": "memory_
 _OF_MODEL = {
     ("run", "instances"): "instances",
     ("run", "threads"): "threads",
+    ("run", "providers"): "providers",
     ("batching", "max_rows"): "batch_rows",
     ("limits", "queue"): "queue",
     ("limits", "deadline_ms"): "deadline_ms",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -20,6 +20,7 @@ from dukou.base.ids import parse_model_name
 from dukou.base.sizes import parse_size
 from dukou.deploy.document import Profile
 from dukou.deploy.override import cache_document
+from dukou.deploy.providers import provider_document
 from dukou.evaluate.gates import check_gate_metrics
 from dukou.lifecycle.extends import load_extended
 from dukou.registry.entries import CHAMPION
@@ -335,6 +336,7 @@ class DeploySection(_Section):
         replicas: engines that are to serve the model.
         instances: runs that go on at once in one engine; the CPUs where nothing is said.
         threads: inside one run.
+        providers: what it is to run on, in order of preference; the CPU alone where nothing is said.
         batch_rows: of one run, at most; 1 turns batching off.
         queue: requests that wait; more is refused at once.
         deadline: of a request that names none: `500ms`.
@@ -349,6 +351,7 @@ class DeploySection(_Section):
     replicas: Annotated[int, Field(ge=1, le=10_000)] = 1
     instances: Annotated[int, Field(ge=1, le=256)] | None = None
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
+    providers: list[str | dict[str, Any]] | None = None
     batch_rows: Annotated[int, Field(ge=1, le=65536)] | None = None
     queue: Annotated[int, Field(ge=1)] | None = None
     deadline: str | None = None
@@ -367,8 +370,11 @@ class DeploySection(_Section):
     def _can_be_read(self) -> DeploySection:
         try:
             _, _ = self.deadline_ms, self.memory_bytes
+            for said in self.providers or ():
+                provider_document(said, key="deploy.providers")
         except InputError as error:
-            raise ValueError(error.message) from None
+            hint = f" ({error.hint})" if error.code == "deploy.unknown-provider" else ""
+            raise ValueError(error.message + hint) from None
         return self
 
     @property

@@ -41,7 +41,7 @@ def bare_model(name: ModelName, path: Path, override: Override = NO_OVERRIDE) ->
             {
                 "version": VERSION,
                 "source": {"file": str(path.absolute())},
-                "backend": defaults.backend_document(),
+                "backend": defaults.backend_document(providers=override.providers),
                 "golden": "off",
             }
         ],

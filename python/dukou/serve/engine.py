@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from dukou.base.errors import DukouError, RemoteError, relay_error
+from dukou.serve.find import find_plugins
 from dukou.serve.local_api import LocalApi
 from dukou.serve.process import ChildProcess, describe_end, last_lines
 
@@ -73,6 +74,8 @@ class EngineProcess:
             command += ["--table", table]
         if threads is not None:
             command += ["--threads", str(threads)]
+        for plugin in find_plugins():
+            command += ["--plugin", plugin]
         lifeline_place = _FIRST_PLACE + len(listeners)
         environment = {
             key: value for key, value in os.environ.items() if not key.startswith("LISTEN_")

@@ -13,6 +13,17 @@ from dukou.base.settings import resolve_setting
 
 PROGRAM = "dukou-engine"
 LOAD_PROGRAM = "dukou-load"
+# Where a folder that somebody names may have the runtime's library: `pip install --target`, an
+# environment, a release of ONNX Runtime.
+_RUNTIME_PLACES = (
+    ".",
+    "capi",
+    "onnxruntime/capi",
+    "lib/python*/site-packages/onnxruntime/capi",
+    "lib",
+)
+# Packages with plugins of ONNX Runtime.
+_PLUGINS = ("onnxruntime_ep_openvino",)
 
 
 def find_engine(flag: str | None = None) -> Path:
@@ -53,7 +64,8 @@ def find_load() -> Path:
 
 
 def find_runtime(flag: str | None = None) -> Path:
-    """ONNX Runtime's shared library, of the installed `onnxruntime` unless another is named.
+    """ONNX Runtime's shared library, of the installed `onnxruntime` unless another is named: its file, or a
+    folder that it was installed in.
 
     The package is looked up, not imported: that would take half a second and 50 MB.
 
@@ -65,8 +77,13 @@ def find_runtime(flag: str | None = None) -> Path:
         named = Path(said.value).expanduser().absolute()
         if named.is_file():
             return named
+        for place in _RUNTIME_PLACES if named.is_dir() else ():
+            libraries = sorted(named.glob(f"{place}/libonnxruntime.so*"))
+            if libraries:
+                return libraries[-1]
         raise RemoteError(
-            "engine.runtime-missing", f"{said.origin} names `{named}`, and no file is there"
+            "engine.runtime-missing",
+            f"{said.origin} names `{named}`, and no library of ONNX Runtime is there",
         )
     spec = importlib.util.find_spec("onnxruntime")
     folders = spec.submodule_search_locations if spec else None
@@ -83,6 +100,19 @@ def find_runtime(flag: str | None = None) -> Path:
         "engine.runtime-missing",
         f"`onnxruntime` is installed in `{folders[0]}`, without `capi/libonnxruntime.so*`",
     )
+
+
+def find_plugins() -> tuple[Path, ...]:
+    """Libraries of installed packages that bring execution providers to the installed runtime.
+
+    The packages are looked up, not imported.
+    """
+    found = []
+    for package in _PLUGINS:
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations if spec else None) or ():
+            found += sorted(Path(folder).glob("libonnxruntime_providers_*_plugin.so"))
+    return tuple(found)
 
 
 def _places(program: str = PROGRAM) -> Iterator[Path]:

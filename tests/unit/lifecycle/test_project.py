@@ -61,6 +61,32 @@ def test_a_cache_is_the_projects_word(project: Path) -> None:
         assert caught.value.code == "project.invalid"
 
 
+def test_providers_are_the_projects_word(project: Path) -> None:
+    plain = project.read_text(encoding="utf-8")
+
+    def write(line: str) -> None:
+        head = plain.replace("[deploy]\n", f"[deploy]\n{line}\n")
+        project.write_text(head if head != plain else f"{plain}\n[deploy]\n{line}\n", "utf-8")
+
+    said = 'providers = ["cuda", {name = "openvino", options = {device_type = "CPU"}}]'
+    with Registry.open(project.parent / "home") as registry:
+        registry.register_version("numbers", f"sha256:{1:064x}")
+        write(said)
+        put_deployment(registry, load_project(project))
+        entry = registry.deployment("numbers")
+        assert entry is not None
+        openvino = {"name": "openvino", "options": {"device_type": "CPU"}}
+        assert entry.document["models"][0]["run"]["providers"] == ["cuda", openvino]
+        project.write_text(plain, encoding="utf-8")
+        put_deployment(registry, load_project(project))
+        entry = registry.deployment("numbers")
+        assert entry is None or "run" not in entry.document["models"][0]
+    write('providers = ["opnevino"]')
+    with pytest.raises(InputError, match="did you mean `openvino`") as caught:
+        load_project(project)
+    assert caught.value.code == "project.invalid"
+
+
 def test_a_folders_name_becomes_the_models_where_no_letter_is_lost(tmp_path: Path) -> None:
     create_project(tmp_path / "my model (2)")
     text = (tmp_path / "my model (2)" / "dukou.toml").read_text(encoding="utf-8")

@@ -51,7 +51,7 @@ pub fn table() -> Value {
                 "source": {"file": model("digits_mlp.onnx").canonicalize().unwrap()},
                 "backend": {
                     "kind": "onnx", "instances": 2, "threads": 1,
-                    "providers": ["CPUExecutionProvider"], "share_weights": false,
+                    "providers": [{ "name": "CPUExecutionProvider", "options": {} }], "share_weights": false,
                 },
                 "golden": "off",
             }],

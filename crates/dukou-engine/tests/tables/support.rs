@@ -242,7 +242,7 @@ pub fn version(label: &str, source: Value) -> Value {
         "version": label,
         "source": source,
         "backend": {
-            "kind": "onnx", "instances": 2, "threads": 1, "providers": ["CPUExecutionProvider"],
+            "kind": "onnx", "instances": 2, "threads": 1, "providers": [{ "name": "CPUExecutionProvider", "options": {} }],
             "share_weights": true
         },
         "golden": "require",

@@ -4,7 +4,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use dukou_exec::{Batch, Execute, Sink};
-use dukou_ort::{GraphSource, OpenSpec, OrtModel, Runtime};
+use dukou_ort::{GraphSource, OpenSpec, OrtModel, Provider, Runtime};
 use dukou_types::{
     Buffer, DType, Data, Failure, InferRequest, InferResponse, Principal, RequestId, Requested,
     Tensor,
@@ -26,10 +26,16 @@ pub fn spec(path: PathBuf) -> OpenSpec {
         source: GraphSource::File(path),
         instances: 2,
         threads: 1,
-        providers: vec!["CPUExecutionProvider".into()],
+        providers: vec![provider("CPUExecutionProvider")],
         share_weights: false,
         compiled_dir: None,
+        encrypted: false,
     }
+}
+
+/// A provider without options.
+pub fn provider(name: &str) -> Provider {
+    Provider { name: name.into(), options: Vec::new() }
 }
 
 pub fn open(name: &str) -> OrtModel {

@@ -53,6 +53,8 @@ pub struct ModelDescription<'a> {
     pub versions: &'a [&'a str],
     /// What runs it, as the protocol names it (`onnxruntime_onnx`).
     pub platform: &'a str,
+    /// The execution provider that runs it first, where that is not the CPU: a parameter of ours.
+    pub provider: Option<&'a str>,
     /// What it takes and gives.
     pub signature: &'a Signature,
 }
@@ -70,6 +72,11 @@ pub fn encode_model_metadata(model: &ModelDescription<'_>) -> Vec<u8> {
     {
         out.extend_from_slice(key.as_bytes());
         push_list(&mut out, specs.iter(), push_spec);
+    }
+    if let Some(provider) = model.provider {
+        out.extend_from_slice(b",\"parameters\":{\"provider\":");
+        push_text(&mut out, provider);
+        out.push(b'}');
     }
     out.push(b'}');
     out
@@ -102,7 +109,14 @@ mod tests {
             name: "m",
             versions: &["1", "2"],
             platform: "onnxruntime_onnx",
+            provider: None,
             signature: &signature,
+        };
+        let signature = Signature::default();
+        let on_a_device = ModelDescription {
+            provider: Some("CUDAExecutionProvider"),
+            signature: &signature,
+            ..model
         };
         for (body, expected) in [
             (encode_live(true), r#"{"live":true}"#),
@@ -117,6 +131,10 @@ mod tests {
             (
                 encode_model_metadata(&model),
                 r#"{"name":"m","versions":["1","2"],"platform":"onnxruntime_onnx","inputs":[{"name":"x","datatype":"FP32","shape":[-1,-1,3]}],"outputs":[]}"#,
+            ),
+            (
+                encode_model_metadata(&on_a_device),
+                r#"{"name":"m","versions":["1","2"],"platform":"onnxruntime_onnx","inputs":[],"outputs":[],"parameters":{"provider":"CUDAExecutionProvider"}}"#,
             ),
         ] {
             assert_eq!(String::from_utf8(body).unwrap(), expected);
