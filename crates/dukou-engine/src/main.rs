@@ -125,9 +125,12 @@ fn serve(arguments: Serve) -> Result<ExitCode, Box<dyn Error>> {
         failed: Arc::clone(&failed),
     };
     thread::Builder::new().name("load".into()).spawn(move || {
-        // Dropped when this thread ends, however it does: whoever waits need wait no longer.
-        let _loaded = loaded;
-        starting.run();
+        let serves = starting.begin();
+        // However it went: whoever waits need wait no longer. A panic drops it too.
+        drop(loaded);
+        if serves {
+            starting.keep_fresh();
+        }
     })?;
     let (workers, threads) = Workers::start(&engine)?;
     let accepting = Arc::clone(&engine);
@@ -228,7 +231,8 @@ struct Starting {
 }
 
 impl Starting {
-    fn run(self) {
+    /// Loads it; whether it serves.
+    fn begin(&self) -> bool {
         // A fault of ours in loading must be as loud as any other refusal: somebody waits for it.
         let begun = catch_unwind(AssertUnwindSafe(|| self.swap.start(self.first.clone())));
         let serves = begun.unwrap_or_else(|_| {
@@ -242,7 +246,12 @@ impl Starting {
             self.failed.store(true, Ordering::Release);
             self.swap.engine().drain.begin();
         }
-        if serves && let First::Folder(folder, surroundings) = &self.first {
+        serves
+    }
+
+    /// Looks at a folder's keys until the process ends.
+    fn keep_fresh(&self) {
+        if let First::Folder(folder, surroundings) = &self.first {
             standalone::keep_fresh(&self.swap, folder, surroundings);
         }
     }
