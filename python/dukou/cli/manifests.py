@@ -93,6 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         is_encrypted=choice.contents.is_encrypted,
         port=arguments.port,
         callers=tuple(dict.fromkeys(namespaces)),
+        asks_others=choice.contents.asks_others,
     )
     objects = plan_manifests(wishes)
     if arguments.json:

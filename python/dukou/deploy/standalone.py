@@ -54,7 +54,7 @@ class BareFile:
         name: what it is served as.
         graph: the file.
         beside: names of the files of weights in its folder.
-        document: the model as in a table.
+        document: the model as in a table; empty where a deployment says it.
     """
 
     name: str
@@ -70,7 +70,7 @@ class ServedModel:
     Attributes:
         name: what it is served as.
         version: its number; `1` of a bare file.
-        digest: of the version, or of the bare file's bytes.
+        digest: of the version, or of the bare file's bytes; empty for what others answer.
         bytes: of its graph and weights.
         is_packaged: whether it is a version of the registry.
     """
@@ -110,6 +110,12 @@ class Contents:
         return tuple(model.digest for model in self.models if model.is_packaged)
 
     @property
+    def asks_others(self) -> bool:
+        """Whether some of it is answered by servers elsewhere."""
+        versions = (version for model in self.table["models"] for version in model["versions"])
+        return any("remote" in version["source"] for version in versions)
+
+    @property
     def is_encrypted(self) -> bool:
         """Whether an encryption key is needed to serve it."""
         manifests = (self.store.read_manifest(self.store.find_version(d)) for d in self.digests)
@@ -137,6 +143,7 @@ def select_contents(
     home: Path,
     registry: Registry | None,
     files: Sequence[BareFile] = (),
+    documents: Sequence[Deployment] = (),
     sequence: int = 1,
     access_log: bool = False,
 ) -> Contents:
@@ -149,7 +156,8 @@ def select_contents(
             deployment.
         home: DUKOU_HOME.
         registry: where references are looked up; None where there are none.
-        files: bare files besides.
+        files: bare files besides, and those that the documents name.
+        documents: deployments that stand in files.
         sequence: of the table.
         access_log: whether every request is a line on stdout.
 
@@ -168,8 +176,8 @@ def select_contents(
         entries[entry.digest] = entry
         return entry
 
-    for name, reference in references:
-        found = find_deployment(name, reference, registry, resolve)
+    found_here = [find_deployment(*pair, registry, resolve) for pair in references]
+    for found in [*found_here, *documents]:
         models = [model.model_copy(update={"capture": None}) for model in found.models]
         deployments.append(found.model_copy(update={"models": models}))
     table = compile_deployment(
@@ -181,7 +189,7 @@ def select_contents(
             listeners=[_LISTENER],
             trusted=[(key.id, key.pem) for key in trusted.values()],
             access_log=Path("-") if access_log else None,
-            bare=[dict(file.document) for file in files],
+            bare=[dict(file.document) for file in files if file.document],
         ),
         sequence=sequence,
     ).model_dump(mode="json", exclude_none=False)
@@ -233,9 +241,13 @@ def _leave_open(
     for model in table["models"]:
         name = model["name"]
         for version in model["versions"]:
-            if name not in said:
+            if name not in said and version["backend"] is not None:
                 version["backend"]["instances"] = _PROCESSORS
             source = version["source"]
+            if not {"file", "artifact"} & source.keys():
+                # Answered by others, or made of the models beside it: there is nothing to carry.
+                served.append(ServedModel(name, version["version"], "", 0, is_packaged=False))
+                continue
             if name in bare:
                 version["source"] = {"file": f"{_MODELS}/{name}/{Path(source['file']).name}"}
             else:
@@ -250,7 +262,9 @@ def _with_size(model: ServedModel, store: Store, files: Sequence[BareFile]) -> S
         manifest = store.read_manifest(store.find_version(model.digest))
         size = sum(int(layer["size"]) for layer in manifest["layers"])
         return ServedModel(model.name, model.version, model.digest, size, True)
-    file = next(file for file in files if file.name == model.name)
+    file = next((file for file in files if file.name == model.name), None)
+    if file is None:
+        return model
     paths = [file.graph, *(file.graph.parent / name for name in file.beside)]
     size = sum(path.stat().st_size for path in paths)
     return ServedModel(model.name, model.version, _digest(file.graph), size, False)
@@ -323,7 +337,11 @@ def _describe(contents: Contents, folder: Path, runtime_version: str | None) -> 
             {
                 "name": model.name,
                 "version": model.version,
-                ("digest" if model.is_packaged else "file"): model.digest,
+                **(
+                    {("digest" if model.is_packaged else "file"): model.digest}
+                    if model.digest
+                    else {}
+                ),
             }
             for model in contents.models
         ],

@@ -184,9 +184,10 @@ def _labels(folder: FolderFacts, contents: Contents) -> dict[str, str]:
         "org.opencontainers.image.created": contents.created,
         "dev.dukou.version": str(folder.document["dukou"]),
         "dev.dukou.revision": str(folder.document["revision"]),
-        "dev.dukou.model.digest": first.digest,
         "dev.dukou.models": ",".join(f"{m.name}:{m.version}" for m in contents.models),
     }
+    if first.digest:
+        labels["dev.dukou.model.digest"] = first.digest
     if folder.document.get("runtime"):
         labels["dev.dukou.runtime"] = str(folder.document["runtime"])
     return labels

@@ -65,6 +65,7 @@ class Wishes:
         is_encrypted: whether a version needs an encryption key.
         port: on which it answers.
         callers: namespaces besides its own whose pods may ask.
+        asks_others: whether it asks servers elsewhere.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Wishes:
     is_encrypted: bool = False
     port: int = PORT
     callers: tuple[str, ...] = ()
+    asks_others: bool = False
 
 
 def parse_replicas(text: str) -> tuple[int, int]:
@@ -398,7 +400,9 @@ def _network_policy(wishes: Wishes) -> dict[str, Any]:
                     "ports": [{"port": "http", "protocol": "TCP"}],
                 }
             ],
-            "egress": Noted([], "it asks nobody"),
+            "egress": Noted([{}], "it asks servers elsewhere: narrow this to where they are")
+            if wishes.asks_others
+            else Noted([], "it asks nobody"),
         },
     }
 

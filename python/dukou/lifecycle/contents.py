@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dukou.base.errors import RemoteError
+from dukou.deploy.files import read_deployment
 from dukou.deploy.standalone import BareFile, Contents, select_contents
 from dukou.formats.external import check_external_data
 from dukou.formats.onnx import parse_graph
@@ -64,6 +65,11 @@ def choose_contents(
         BareFile(name, path, _weights_beside(path), bare_model(name, path))
         for name, path in order.files.items()
     ]
+    documents = [read_deployment(path) for path in order.documents]
+    for model in (model for document in documents for model in document.models):
+        if model.file is not None:
+            path = Path(model.file)
+            files.append(BareFile(model.name, path, _weights_beside(path), {}))
     references = [(reference.name, reference.text) for reference in order.references]
     with Registry.open(home) as registry:
         contents = select_contents(
@@ -71,6 +77,7 @@ def choose_contents(
             home=home,
             registry=registry,
             files=files,
+            documents=documents,
             sequence=sequence,
             access_log=access_log,
         )

@@ -153,6 +153,12 @@ def _measured(
             hint="say what a replica may take: `--cpu 1 --memory 512m`",
         )
     model = contents.models[0]
+    if not model.digest:
+        raise InputError(
+            "usage.invalid",
+            f"`{word}` is answered by others, so that there is nothing to measure here",
+            hint="say what a replica may take: `--cpu 1 --memory 256m`",
+        )
     subject_word = word
     if model.is_packaged:
         # The version that the contents name, whatever its alias means by now.

@@ -120,6 +120,28 @@ def test_a_bare_file_comes_with_its_weights(house: serving.House, tmp_path: Path
     assert not (tmp_path / "folder" / "store").exists()
 
 
+def test_a_document_s_files_come_along_and_what_others_answer_stays(
+    house: serving.House, tmp_path: Path
+) -> None:
+    save_external(dense(), tmp_path / "wide.onnx")
+    document = {
+        "name": "shop",
+        "models": [
+            {"name": "wide", "file": "wide.onnx"},
+            {"name": "far", "remote": {"replicas": ["http://127.0.0.1:9"]}},
+        ],
+    }
+    (tmp_path / "shop.json").write_text(json.dumps(document))
+    choice = chosen(house, str(tmp_path / "shop.json"))
+    write(choice, tmp_path / "folder")
+    wide, far = choice.contents.models
+    assert wide.bytes > 0 and (far.name, far.digest, far.bytes) == ("far", "", 0)
+    assert len(list((tmp_path / "folder" / "models" / "wide").iterdir())) == 2
+    sources = [m["versions"][0]["source"] for m in choice.contents.table["models"]]
+    assert sources[0] == {"file": "models/wide/wide.onnx"} and "remote" in sources[1]
+    assert choice.contents.asks_others
+
+
 def test_a_folder_that_is_there_is_left_alone(house: serving.House, tmp_path: Path) -> None:
     (tmp_path / "note").write_text("mine")
     with pytest.raises(InputError) as refused:

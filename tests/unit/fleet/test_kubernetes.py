@@ -149,6 +149,12 @@ def test_who_may_call_from_elsewhere() -> None:
     }
 
 
+def test_a_gateway_may_ask_others() -> None:
+    policy = written(replace(WISHES, asks_others=True))["networkpolicy"]
+    assert policy["spec"]["egress"] == [{}]
+    kubernetes_validate.validate(policy, RELEASES[0], strict=True)
+
+
 def test_secrets_are_named_and_never_written() -> None:
     commands = secrets_to_make(replace(WISHES, is_encrypted=True, namespace="models"))
     assert len(commands) == 3 and all("--namespace models" in command for command in commands)
