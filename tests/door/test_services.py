@@ -84,7 +84,7 @@ def test_services_an_ensemble_and_a_switch(house: House, tmp_path: Path) -> None
         assert (status, refused["code"]) == (400, "graph.mismatch")
         assert refused["error"] == "node `way`: `nowhere` is none of its cases `far`, `here`"
         shown = house.dukou("status").stdout
-        assert "committee:graph" in shown and "scorer:remote" in shown
+        assert "committee:graph" in shown and f"scorer at {far.url}" in shown
         (row,) = LocalApi(Path(server.facts["socket"])).state()["replicas"]
         assert (row["model"], row["replica"], row["healthy"]) == ("scorer", far.url, True)
         assert row["requests"] == 3

@@ -108,6 +108,7 @@ def _show(server: dict[str, Any]) -> str:
         lines += ["  " + line for line in _show_arms(state).splitlines()]
         lines += [f"  {line}" for line in _show_caches(state)]
         lines += [f"  {line}" for line in _show_providers(state)]
+        lines += [f"  {line}" for line in _show_replicas(state)]
         if state.get("table_unsaved"):
             lines.append(f"  the table is not kept on disk: {state['table_unsaved']}")
     for rollout in server["rollouts"]:
@@ -161,6 +162,29 @@ def _show_monitor(model: str, found: dict[str, Any]) -> list[str]:
             f"`{damaged['last']}`"
         )
     return lines
+
+
+def _show_replicas(state: dict[str, Any]) -> list[str]:
+    """The servers that answer remote models, and why one is not asked."""
+    from dukou.cli.show import show_duration, show_table
+
+    rows = [
+        [
+            f"{row['model']} at {row['replica']}",
+            row["revision"] or "-",
+            str(row["requests"]),
+            str(row["failures"]),
+            str(row["retries"]),
+            str(row["outstanding"]),
+            show_duration(row["latency_us"]),
+            row["why"] or ("asked" if row["healthy"] else "not asked"),
+        ]
+        for row in state.get("replicas", [])
+    ]
+    if not rows:
+        return []
+    header = ["replica", "serves", "requests", "failures", "retries", "open", "takes", "state"]
+    return show_table(header, rows).splitlines()
 
 
 def _show_memory(held: int, allowed: int | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dukou.cli.status import _show_arms, _show_caches, _show_monitor
+from dukou.cli.status import _show_arms, _show_caches, _show_monitor, _show_replicas
 
 
 def _arm(
@@ -43,6 +43,32 @@ def test_tables_are_added_and_silent_direct_arms_left_out() -> None:
     ]
     assert rows[0].split()[4:] == ["75", "µs", "99.5", "µs", "2.0"]
     assert refused == "refused before a version was chosen: 4 wire.unknown-path"
+
+
+def test_replicas_say_why_they_are_not_asked() -> None:
+    row = {
+        "model": "far",
+        "version": "remote",
+        "replica": "http://a:1",
+        "healthy": True,
+        "why": None,
+        "revision": "r7",
+        "outstanding": 2,
+        "latency_us": 840,
+        "requests": 500,
+        "failures": 1,
+        "retries": 0,
+    }
+    ill = row | {"replica": "http://b:2", "healthy": False, "why": "connection refused"}
+    header, *rows = _show_replicas({"replicas": [row, ill | {"latency_us": None}]})
+    assert header.split() == [
+        *("replica", "serves", "requests", "failures", "retries", "open", "takes", "state")
+    ]
+    assert rows[0].split() == [
+        *("far", "at", "http://a:1", "r7", "500", "1", "0", "2", "840", "µs", "asked")
+    ]
+    assert rows[1].split()[-3:] == ["-", "connection", "refused"]
+    assert _show_replicas({"replicas": []}) == []
 
 
 def test_what_a_cache_spared_is_shown_and_rides_in_no_batch() -> None:
