@@ -17,6 +17,7 @@ The folders below stand in the order of a model's life; a test compares this lis
     control    the loop that holds the engine at the desired table
     lifecycle  the project file and its runner: the only place that knows the whole order
     fleet      beyond one machine: replicas, images, Kubernetes; one file a target
+    edge       devices that serve alone: their folder, their status, their reports
     cli        one file a noun: parse, call, show
 
 Everything here is imported on first use: `import dukou` costs next to nothing.

@@ -27,6 +27,11 @@ pub enum Arguments {
         /// Where that server's certificate would lie.
         access: Option<PathBuf>,
     },
+    /// `agent --status`: say what an agent's folder holds.
+    Status {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Serve.
     Serve(Serve),
 }
@@ -46,6 +51,8 @@ pub struct Serve {
     pub table: Option<PathBuf>,
     /// A serving folder to begin with, alone.
     pub folder: Option<PathBuf>,
+    /// Whether that folder is an agent's, which follows a registry.
+    pub edge: bool,
     /// Where a folder's keys and certificate lie.
     pub access: Option<PathBuf>,
     /// Whether a folder may be served to anybody, in clear.
@@ -79,8 +86,9 @@ impl fmt::Display for Misunderstood {
             "{}\nusage: dukou-engine --socket PATH --state-dir DIR [--runtime PATH] [--table FILE] \
              [--threads N] [--encryption-key SOURCE] [--plugin PATH]\n       dukou-engine --folder DIR --listen \
              NAME=ADDRESS:PORT [--access DIR] [--insecure] [--state-dir DIR] [--socket PATH]\n       \
-             dukou-engine --table FILE --listen NAME=ADDRESS:PORT\n       dukou-engine --probe \
-             ADDRESS:PORT/PATH [--access DIR]\n       dukou-engine --hello [--runtime PATH] [--plugin PATH]",
+             dukou-engine --table FILE --listen NAME=ADDRESS:PORT\n       dukou-engine agent \
+             --folder DIR [--status] [--listen NAME=ADDRESS:PORT] [--access DIR] [--insecure]\n       \
+             dukou-engine --probe ADDRESS:PORT/PATH [--access DIR]\n       dukou-engine --hello [--runtime PATH] [--plugin PATH]",
             self.0
         )
     }
@@ -104,6 +112,8 @@ impl Arguments {
                     .ok_or_else(|| Misunderstood(format!("`{name}` needs a value behind it")))
             };
             match name.as_str() {
+                "agent" => said.agent = true,
+                "--status" => said.status = true,
                 "--hello" => said.hello = true,
                 "--insecure" => said.insecure = true,
                 "--probe" => said.probe = Some(text(value()?)?),
@@ -131,6 +141,8 @@ impl Arguments {
 /// The words, each where it belongs.
 #[derive(Default)]
 struct Said {
+    agent: bool,
+    status: bool,
     hello: bool,
     insecure: bool,
     probe: Option<String>,
@@ -154,8 +166,15 @@ impl Said {
         if let Some(url) = self.probe {
             return Ok(Arguments::Probe { url, access: self.access });
         }
+        if self.agent || self.status {
+            self.check_agent()?;
+        }
+        if let (true, Some(folder)) = (self.status, &self.folder) {
+            return Ok(Arguments::Status { folder: folder.clone() });
+        }
         self.check()?;
         Ok(Arguments::Serve(Serve {
+            edge: self.agent,
             socket: self.socket,
             state_dir: self.state_dir,
             runtime: self.runtime,
@@ -170,6 +189,23 @@ impl Said {
                 std::env::var("DUKOU_ENCRYPTION_KEY").ok().filter(|said| !said.is_empty())
             }),
         }))
+    }
+
+    /// What an agent takes: the rest stands in its folder.
+    fn check_agent(&self) -> Result<(), Misunderstood> {
+        let refuse = |words: &str| Err(Misunderstood(words.to_owned()));
+        if !self.agent {
+            return refuse("`--status` is asked of an `agent`");
+        }
+        if self.folder.is_none() {
+            return refuse("`--folder` is needed: an agent works in one");
+        }
+        if self.threads.is_some() || self.table.is_some() || self.state_dir.is_some() {
+            return refuse(
+                "`--threads`, `--table` and `--state-dir` are not for an agent: its folder says them",
+            );
+        }
+        Ok(())
     }
 
     /// What is needed where, and what contradicts what.
@@ -251,6 +287,7 @@ mod tests {
             plugins: vec!["p".into(), "q".into()],
             table: Some("t".into()),
             folder: None,
+            edge: false,
             access: None,
             insecure: false,
             listen: Vec::new(),
@@ -283,8 +320,19 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_takes_a_folder() {
+        let Ok(Arguments::Serve(serve)) = parse("agent --folder f --access a") else { panic!() };
+        assert!(serve.edge);
+        let status = Arguments::Status { folder: "f".into() };
+        assert_eq!(parse("agent --folder f --status"), Ok(status));
+    }
+
+    #[test]
     fn what_is_wrong_is_said() {
         for (line, words) in [
+            ("agent", "`--folder` is needed"),
+            ("--status --folder f", "asked of an `agent`"),
+            ("agent --folder f --threads 2", "not for an agent"),
             ("", "`--socket` is needed"),
             ("--socket s", "`--state-dir` is needed"),
             ("--socket", "`--socket` needs a value"),

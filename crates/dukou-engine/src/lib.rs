@@ -43,6 +43,7 @@ pub mod agree;
 pub mod announce;
 pub mod assemble;
 pub mod counters;
+pub mod edge;
 pub mod events;
 pub mod golden;
 pub mod graph;

@@ -17,11 +17,13 @@ use std::{
     time::Duration,
 };
 
+use dukou_edge::Agent;
 use dukou_engine::{
     accept,
     arguments::{Arguments, Listen, Serve},
     artifact::KeySource,
     container::Container,
+    edge,
     engine::Engine,
     events::{self, Event, Level},
     local_api::LocalApi,
@@ -56,12 +58,21 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     hide_values_of_panics();
-    match Arguments::parse(env::args_os().skip(1)) {
+    let mut words = env::args_os();
+    let program = words.next().unwrap_or_default();
+    match Arguments::parse(edge::words(&program, words)) {
         Ok(Arguments::Hello { runtime, plugins }) => hello(runtime.as_deref(), &plugins),
         Ok(Arguments::Probe { url, access }) => match probe(&url, access.as_deref()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(not_ready) => {
                 events::log(Level::Error, not_ready);
+                ExitCode::FAILURE
+            }
+        },
+        Ok(Arguments::Status { folder }) => match edge::print_status(&folder) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                events::log(Level::Error, failure);
                 ExitCode::FAILURE
             }
         },
@@ -80,13 +91,14 @@ fn main() -> ExitCode {
 }
 
 /// Serves until a drain is done.
-fn serve(arguments: Serve) -> Result<ExitCode, Box<dyn Error>> {
+fn serve(mut arguments: Serve) -> Result<ExitCode, Box<dyn Error>> {
     // Before anything else opens a descriptor: the first ones are not ours to reuse.
     let passed = Passed::from_environment();
     let mut listeners = inherited_listeners(&passed)?;
     let lifeline = inherited_lifeline(&passed)?;
     // And before anything takes time: process 1 does not even end by a signal that it does not hear.
     let end = End::listen(lifeline)?;
+    let settings = edge::settings(&mut arguments)?;
     let container = Container::here();
     let listening = open_listeners(&arguments.listen, &mut listeners)?;
     let (first, runtime) = first_table(&arguments, container, &listeners)?;
@@ -100,6 +112,12 @@ fn serve(arguments: Serve) -> Result<ExitCode, Box<dyn Error>> {
         .with_exposed(exposed.cloned().collect());
     let engine = Arc::new(engine);
     let swap = Swap::new(Arc::clone(&engine));
+    let agent = match (settings, &first) {
+        (Some(settings), First::Folder(folder, surroundings)) => {
+            Some(edge::take_over(&swap, folder, surroundings, settings)?)
+        }
+        _ => None,
+    };
     let socket = arguments.socket;
     let local = socket.as_deref().map(bind).transpose()?;
     events::emit(&Event::Started {
@@ -121,6 +139,7 @@ fn serve(arguments: Serve) -> Result<ExitCode, Box<dyn Error>> {
     let starting = Starting {
         swap: Arc::clone(&swap),
         first,
+        agent: agent.clone(),
         is_told: socket.is_some(),
         failed: Arc::clone(&failed),
     };
@@ -151,6 +170,9 @@ fn serve(arguments: Serve) -> Result<ExitCode, Box<dyn Error>> {
     }
 
     end.wait(&engine);
+    if let Some(agent) = agent {
+        agent.end();
+    }
     for thread in threads {
         // A worker that panicked has nothing left to answer.
         let _ended = thread.join();
@@ -225,6 +247,8 @@ fn bind(socket: &Path) -> Result<LocalApi, String> {
 struct Starting {
     swap: Arc<Swap>,
     first: First,
+    /// Who puts tables in place where the folder is an agent's.
+    agent: Option<Arc<Agent>>,
     /// Whether somebody can tell this engine another table.
     is_told: bool,
     failed: Arc<AtomicBool>,
@@ -234,7 +258,10 @@ impl Starting {
     /// Loads it; whether it serves.
     fn begin(&self) -> bool {
         // A fault of ours in loading must be as loud as any other refusal: somebody waits for it.
-        let begun = catch_unwind(AssertUnwindSafe(|| self.swap.start(self.first.clone())));
+        let begun = catch_unwind(AssertUnwindSafe(|| match &self.agent {
+            Some(agent) => edge::begin(agent),
+            None => self.swap.start(self.first.clone()),
+        }));
         let serves = begun.unwrap_or_else(|_| {
             let message = "loading the first table met a fault of ours";
             let code = ErrorCode::EngineInternal.as_str();
@@ -251,7 +278,9 @@ impl Starting {
 
     /// Looks at a folder's keys until the process ends.
     fn keep_fresh(&self) {
-        if let First::Folder(folder, surroundings) = &self.first {
+        if self.agent.is_none()
+            && let First::Folder(folder, surroundings) = &self.first
+        {
             standalone::keep_fresh(&self.swap, folder, surroundings);
         }
     }

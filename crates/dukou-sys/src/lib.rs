@@ -10,4 +10,4 @@ mod process;
 pub mod sockets;
 
 pub use mapped::FileBytes;
-pub use process::{effective_user, forbid_dumps, give_memory_back, raise_descriptors};
+pub use process::{effective_user, forbid_dumps, give_memory_back, go_last, raise_descriptors};

@@ -129,6 +129,14 @@ codes! {
     EngineOutOfMemory, "engine.out-of-memory", Resource, 503, "Send smaller batches.";
     EngineTooLittleMemory, "engine.too-little-memory", Resource, 503, "Give the container more memory, or serve a smaller or quantized version.";
     EngineRuntimeMissing, "engine.runtime-missing", Remote, 502, "`pip install onnxruntime`, or name the file with `--runtime`.";
+    EdgeNotAFolder, "edge.not-a-folder", Input, 400, "Name a folder that `dukou edge build` made; build it again where a file of it is broken.";
+    EdgeBusy, "edge.busy", State, 503, "Stop the other one, or leave it at its work; `run --status` asks it nothing and works meanwhile.";
+    EdgeNoRoom, "edge.no-room", Resource, 503, "Free some space or raise the limit; the version before serves on, and the update is tried again by itself.";
+    EdgeDisk, "edge.disk", Resource, 503, "Give the agent's user the folder; the version before serves on.";
+    RemoteNotFound, "remote.not-found", State, 503, "The message or the hint lists what there is; push it first.";
+    RemoteDenied, "remote.denied", Trust, 403, "Say who you are with `--username` and DUKOU_REMOTE_PASSWORD, or by `docker login` or `podman login`.";
+    RemoteUnreachable, "remote.unreachable", Remote, 502, "Check address and network; what has arrived already is not sent again.";
+    RemoteRefused, "remote.refused", Remote, 502, "The message has its words; its log has more.";
     EngineInternal, "engine.internal", Bug, 500, "Please report it with the request id from the log.";
 }
 

@@ -490,4 +490,8 @@ CODES: dict[str, tuple[str, str]] = {
         "remote",
         "The message has its words; its log has more.",
     ),
+    "edge.not-a-folder": (
+        "input",
+        "Name a folder that `dukou edge build` made; build it again where a file of it is broken.",
+    ),
 }

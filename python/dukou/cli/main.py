@@ -43,6 +43,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "fleet": Command(
             "dukou.cli.fleet", "several replicas behind one address, here, by Ray or Kubernetes"
         ),
+        "edge": Command("dukou.cli.edge", "a folder for a device that keeps itself up to date"),
         "predict": Command("dukou.cli.predict", "send rows to a server: CSV, JSON, NPY or stdin"),
         "keys": Command("dukou.cli.keys", "who may ask a server off loopback: add, rotate, revoke"),
         "devices": Command(

@@ -240,6 +240,23 @@ impl Store {
         Ok(())
     }
 
+    /// Checks a version's signature alone: its config and layers need not be there. Fails as
+    /// [`Store::open_version`].
+    pub fn check_signature(&self, digest: &Digest, trust: &TrustPolicy) -> Result<(), Failure> {
+        self.manifest(digest, trust).map(|_| ())
+    }
+
+    /// The class names of a version; its layers are not read. Fails as [`Store::open_version`].
+    pub fn labels(
+        &self,
+        digest: &Digest,
+        trust: &TrustPolicy,
+        keys: &KeySource,
+    ) -> Result<Vec<String>, Failure> {
+        let (manifest, _) = self.manifest(digest, trust)?;
+        Ok(self.config(&manifest, keys)?.0.dukou.labels)
+    }
+
     /// The manifest, once its signature is believed, and whose that is.
     fn manifest(
         &self,
