@@ -23,7 +23,8 @@ ENDPOINTS: list[dict[str, str]] = tomllib.loads((ROOT / "spec" / "endpoints.toml
     "endpoint"
 ]
 MODELS = ("a", "b", "nothing")
-ELSEWHERE = ["/v1/models/a", "/admin", "/v2/models/a/infer/more", "/v2/logging", "/healthz", "//"]
+ONE_MODEL = ("/predict", "/evaluate")
+ELSEWHERE = ["/v1/a", "/admin", "/v2/models/a/infer/more", "/v2/logging", "/healthz", "//"]
 
 
 class Role(NamedTuple):
@@ -96,14 +97,15 @@ def _expire(house: House, key: str) -> None:
     path.write_text(json.dumps(document))
 
 
-def expected(needs: str, role: Role, model: str) -> set[tuple[int, str]]:
+def expected(needs: str, role: Role, model: str, path: str) -> set[tuple[int, str]]:
     """Status and code that an endpoint must answer with."""
     if needs == "nobody":
         return {(200, "")}
     if role.refused is not None:
         return {(401, role.refused)}
     if needs == "key":
-        return {(200, "")}
+        # With one of the two models; these two paths are for a server of one.
+        return {(404, "request.unknown-model")} if path in ONE_MODEL else {(200, "")}
     action = needs.split()[0]
     for_models = {granted for wanted, granted in role.may if wanted == action}
     if "with model" in needs and not for_models & {model, "*"}:
@@ -121,8 +123,18 @@ def cases() -> Iterator[tuple[str, str, str, str]]:
         for model in MODELS if "{model}" in endpoint["path"] else ("a",):
             path = endpoint["path"].replace("{model}", model).replace("{version}", "1")
             # A bare file has no alias; its version answers to its name there too where it is one.
-            path = path.replace("/aliases/{alias}", "/versions/1")
+            for named in ("aliases", "labels"):
+                path = path.replace(f"/{named}/{{alias}}", "/versions/1")
             yield endpoint["method"], path, endpoint["needs"], model
+
+
+def body_of(method: str, path: str) -> str | None:
+    """What is sent there: an inference in the path's dialect."""
+    if method != "POST":
+        return None
+    if path.startswith("/v2/"):
+        return BODY
+    return '{"instances": [[1, 2, 3, 4]], "labels": [0]}'
 
 
 @pytest.mark.parametrize("name", ROLES)
@@ -132,8 +144,8 @@ def test_every_endpoint_with_tls_and_keys(place: Place, name: str) -> None:
     def ask(case: tuple[str, str, str, str]) -> None:
         method, path, needs, model = case
         with SecureClient(place.server) as client:
-            answer = client.ask(method, path, key=key, body=BODY if method == "POST" else None)
-        assert (answer.status, answer.code) in expected(needs, role, model), (method, path)
+            answer = client.ask(method, path, key=key, body=body_of(method, path))
+        assert (answer.status, answer.code) in expected(needs, role, model, path), (method, path)
         if answer.status == 401:
             assert answer.headers["www-authenticate"] == 'Bearer realm="dukou"'
             assert answer.said["error"] in ("this needs a key", "the key is not good")
@@ -177,8 +189,11 @@ def test_the_loopback_port_asks_for_no_key(house: House, place: Place, tmp_path:
     role = ROLES["everything"]
     with house.serving(*files) as server, SecureClient(server) as client:
         for method, path, needs, model in cases():
-            answer = client.ask(method, path, body=BODY if method == "POST" else None)
-            assert (answer.status, answer.code) in expected(needs, role, model), (method, path)
+            answer = client.ask(method, path, body=body_of(method, path))
+            assert (answer.status, answer.code) in expected(needs, role, model, path), (
+                method,
+                path,
+            )
 
 
 def test_the_port_for_anybody_lets_nobody_manage(house: House, tmp_path: Path) -> None:
@@ -188,7 +203,7 @@ def test_the_port_for_anybody_lets_nobody_manage(house: House, tmp_path: Path) -
         SecureClient(server) as client,
     ):
         for method, path, needs, _ in cases():
-            answer = client.ask(method, path, body=BODY if method == "POST" else None)
+            answer = client.ask(method, path, body=body_of(method, path))
             if needs.startswith("manage"):
                 assert (answer.status, answer.code) == (403, "access.forbidden"), path
             else:

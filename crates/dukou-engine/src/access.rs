@@ -72,7 +72,7 @@ pub struct Origin<'o> {
 pub const fn needed(target: Option<&Target>) -> Needed<'_> {
     match target {
         Some(Target::Live | Target::Ready) => Needed::Nothing,
-        None | Some(Target::ServerMetadata | Target::ModelList) => Needed::Key,
+        None | Some(Target::ServerMetadata | Target::ModelList | Target::InferOnly) => Needed::Key,
         Some(
             Target::ModelMetadata { model, .. }
             | Target::ModelReady { model, .. }

@@ -87,6 +87,7 @@ fn no_path_is_answered_that_the_list_does_not_have() {
         "1",
         "aliases",
         "infer",
+        "predict",
         "repository",
         "index",
         "load",

@@ -10,10 +10,15 @@ use http::request::Parts;
 /// # Errors
 /// `wire.unknown-path`, `wire.wrong-method` and the like: see [`dukou_wire::address`].
 pub fn address(head: &Parts) -> Result<Addressed, Failure> {
-    dukou_wire::address(&Head {
+    dukou_wire::address(&head_of(head))
+}
+
+/// All of a head that addressing may look at.
+pub fn head_of(head: &Parts) -> Head<'_> {
+    Head {
         method: &head.method,
         path: head.uri.path(),
         query: head.uri.query(),
         headers: &head.headers,
-    })
+    }
 }

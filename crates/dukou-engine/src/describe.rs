@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use dukou_types::{ErrorCode, Failure, RequestId};
-use dukou_wire::{Selector, Target, v2};
+use dukou_wire::{Dialect, Selector, Target, tensorflow, v2};
 use http::HeaderValue;
 use serde_json::json;
 
@@ -30,7 +30,7 @@ pub fn describe(
     engine: &Engine,
     serving: Option<&Serving>,
     caller: &Caller,
-    target: &Target,
+    (dialect, target): (Dialect, &Target),
     path: &str,
 ) -> Result<Described, Failure> {
     let text = match target {
@@ -54,10 +54,14 @@ pub fn describe(
         Target::ModelReady { model, selector } => {
             let model = admit::find(ready(serving)?, model)?;
             route(model, selector, RequestId(0))?;
-            if engine.drain.has_begun() {
+            let draining_now = engine.drain.has_begun();
+            if dialect == Dialect::TensorFlow {
+                status_of(model, selector, !draining_now)
+            } else if draining_now {
                 return Err(draining());
+            } else {
+                v2::encode_model_ready(model.name.as_str(), true)
             }
-            v2::encode_model_ready(model.name.as_str(), true)
         }
         Target::ModelMetadata { model, selector } => {
             let model = admit::find(ready(serving)?, model)?;
@@ -66,6 +70,12 @@ pub fn describe(
                 Selector::Default => model.draw(0),
                 named => route(model, named, RequestId(0))?,
             };
+            if dialect == Dialect::TensorFlow {
+                let version = lane.version.version.as_str();
+                let signature = &lane.version.signature;
+                let text = tensorflow::encode_metadata(model.name.as_str(), version, signature);
+                return Ok(json_text(text));
+            }
             let versions: Vec<&str> =
                 model.versions.iter().map(|lane| lane.version.version.as_str()).collect();
             v2::encode_model_metadata(&v2::ModelDescription {
@@ -89,14 +99,33 @@ pub fn describe(
                  and `dukou` on the command line changes what is served",
             ));
         }
-        Target::Infer { .. } => {
+        Target::Infer { .. } | Target::InferOnly => {
             return Err(Failure::new(
                 ErrorCode::EngineInternal,
                 "an inference is not a description",
             ));
         }
     };
-    Ok((HeaderValue::from_static("application/json"), Rope::from(bytes::Bytes::from(text))))
+    Ok(json_text(text))
+}
+
+fn json_text(text: Vec<u8>) -> Described {
+    (HeaderValue::from_static("application/json"), Rope::from(bytes::Bytes::from(text)))
+}
+
+/// The states of a model's versions, or of the one that is named. A label is looked up and then
+/// ignored, as TensorFlow Serving does.
+fn status_of(model: &Model, selector: &Selector, available: bool) -> Vec<u8> {
+    let named = |label: &str| match selector {
+        Selector::Version(version) => version.as_str() == label,
+        Selector::Default | Selector::Alias(_) => true,
+    };
+    let versions = model.versions.iter().map(|lane| lane.version.version.as_str());
+    let states: Vec<_> = versions
+        .filter(|label| named(label))
+        .map(|version| tensorflow::VersionState { version, available })
+        .collect();
+    tensorflow::encode_status(model.name.as_str(), &states)
 }
 
 /// The table, once there is one.

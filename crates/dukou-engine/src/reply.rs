@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use dukou_types::{ErrorCode, Failure, RequestId};
-use dukou_wire::{Head, v2};
+use dukou_wire::{Dialect, Head, v2};
 use http::{
     HeaderName, HeaderValue, Method, Response, StatusCode, Version,
     header::{
@@ -25,7 +25,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::visit::Visit;
+use crate::{address::head_of, visit::Visit};
 
 /// The version that answered.
 pub const VERSION: HeaderName = HeaderName::from_static("dukou-version");
@@ -94,8 +94,15 @@ impl Body for Rope {
 
 /// A failure, as its asker sees it: the status of its code, and the dialect's body with its sentence.
 pub fn failed(failure: &Failure, id: RequestId, head: &Parts) -> Response<Rope> {
-    let mut response = Response::new(Rope::from(Bytes::from(v2::encode_error(failure, id))));
-    *response.status_mut() = status_of(failure);
+    let asked = head_of(head);
+    let (dialect, target) = match dukou_wire::address(&asked) {
+        Ok(asked) => (asked.dialect, Some(asked.target)),
+        Err(_) => (Dialect::of(&asked), None),
+    };
+    let body = dialect.encode_error(failure, target.as_ref(), id);
+    let mut response = Response::new(Rope::from(Bytes::from(body)));
+    *response.status_mut() =
+        StatusCode::from_u16(dialect.status(failure)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if matches!(failure.http_status(), 429 | 503) {
@@ -114,9 +121,7 @@ pub fn failed(failure: &Failure, id: RequestId, head: &Parts) -> Response<Rope> 
 
 /// The methods of a path that has others than the one that came.
 fn allowed(head: &Parts) -> &'static str {
-    let (path, query) = (head.uri.path(), head.uri.query());
-    let asked = Head { method: &Method::GET, path, query, headers: &head.headers };
-    match dukou_wire::address(&asked) {
+    match dukou_wire::address(&Head { method: &Method::GET, ..head_of(head) }) {
         Err(failure) if failure.code == ErrorCode::WireWrongMethod => "POST",
         _ => "GET, HEAD",
     }
@@ -183,11 +188,6 @@ pub fn plain(failure: &Failure, status: StatusCode, id: RequestId) -> Vec<u8> {
     .into_bytes();
     text.extend_from_slice(&body);
     text
-}
-
-/// The status of a failure.
-fn status_of(failure: &Failure) -> StatusCode {
-    StatusCode::from_u16(failure.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// The status of a code.

@@ -18,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use dukou_types::{ErrorCode, Failure, InferResponse};
-use dukou_wire::{DecodeLimits, EncodeContext, Target, v2};
+use dukou_wire::{Addressed, DecodeLimits, EncodeContext, Selector, Sent, Target, v2};
 use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE, request::Parts};
 use hyper::body::Body;
 use tokio::time::sleep;
@@ -33,7 +33,7 @@ use crate::{
     penalty::Penalty,
     reply::{self, Rope, read_body},
     route::route,
-    serving::Lane,
+    serving::{Lane, Serving},
     shadow::After,
     visit::Visit,
     watch::Watch,
@@ -128,9 +128,9 @@ where
 
     // address: first, and from the head alone. A request for nothing that is here costs a lookup,
     // however large its body is, and every later room knows what it is about.
-    let asked = address(head);
+    let mut asked = address(head);
 
-    let (lane, whole, limits, patience, default_deadline, mut after, _place) = {
+    let (dialect, lane, whole, limits, patience, default_deadline, labels, mut after, _place) = {
         // One look at the table: what follows happens wholly under it, whatever is swapped meanwhile.
         let table = engine.serving.load();
         let serving = table.as_deref();
@@ -139,14 +139,16 @@ where
         // hears whether anything is at that path.
         let origin =
             Origin { listener: &door.listener, peer: door.peer, encrypted: door.encrypted };
+        asked = asked.and_then(|asked| only(asked, serving));
         let target = asked.as_ref().ok().map(|asked| &asked.target);
-        visit.asked(target);
+        visit.asked(asked.as_ref().ok());
         let caller = enforce(serving, origin, head, target)?;
         visit.principal = caller.principal.clone();
 
-        let target = &asked?.target;
+        let Addressed { dialect, target } = &heard(asked, serving, origin.listener, head)?;
         let Target::Infer { model, selector } = target else {
-            let described = describe(engine, serving, &caller, target, head.uri.path())?;
+            let described =
+                describe(engine, serving, &caller, (*dialect, target), head.uri.path())?;
             // Who watches replicas hears with their health what they serve.
             let revision = matches!(target, Target::Ready).then_some(serving).flatten();
             visit.revision = revision.map(|serving| serving.revision_header.clone());
@@ -169,7 +171,9 @@ where
         let whole = lane.version.way.is_graph().then(|| table.clone()).flatten();
         // What happens after the answer, whoever asked: a copy to a shadow, a copy to the tap.
         let after = After::of(model, &lane, visit.id);
-        (lane, whole, limits, serving.limits.header, model.limits.deadline, after, place)
+        let labels = Arc::clone(&model.labels);
+        let patience = serving.limits.header;
+        (*dialect, lane, whole, limits, patience, model.limits.deadline, labels, after, place)
     };
 
     // decode: straight into the buffers that the backend leases; the deadline holds from here on.
@@ -180,7 +184,8 @@ where
     visit.bytes_in = frames.iter().map(Bytes::len).sum();
     let version = &*lane.version;
     let mut lease = |input, bytes| version.way.lease(input, bytes);
-    let mut decoded = v2::decode(&frames, &head.headers, &version.signature, &limits, &mut lease)?;
+    let sent = Sent { path: head.uri.path(), headers: &head.headers, rope: &frames };
+    let mut decoded = dialect.decode(sent, &version.signature, &limits, &mut lease)?;
     drop(frames);
     let deadline = match (named, decoded.timeout) {
         (Some(header), Some(parameter)) => visit.received + header.min(parameter),
@@ -214,8 +219,9 @@ where
         version: response.version().unwrap_or(version.version.as_str()),
         client_id: visit.client_id.as_deref(),
         carriage: &carriage,
+        labels: &labels,
     };
-    let encoded = v2::encode(&response, &context, &mut out)?;
+    let encoded = dialect.encode(&response, &context, &mut out)?;
     after.happens(engine, &lane, response, visit);
     Ok(Answer {
         content_type: HeaderValue::from_static(encoded.content_type()),
@@ -243,6 +249,48 @@ impl Answer {
         }
         response
     }
+}
+
+/// An inference with the only model there is, by that model's name.
+fn only(asked: Addressed, serving: Option<&Serving>) -> Result<Addressed, Failure> {
+    if asked.target != Target::InferOnly {
+        return Ok(asked);
+    }
+    match &*ready(serving)?.models {
+        [model] => {
+            let (model, selector) = (model.name.clone(), Selector::Default);
+            Ok(Addressed { target: Target::Infer { model, selector }, ..asked })
+        }
+        models => Err(Failure::new(
+            ErrorCode::RequestUnknownModel,
+            format!(
+                "this path is for a server of one model, and this one has {}: put the model's name before it",
+                models.len()
+            ),
+        )),
+    }
+}
+
+/// What was asked, where the listener speaks the dialect that it was asked in.
+fn heard(
+    asked: Result<Addressed, Failure>,
+    serving: Option<&Serving>,
+    listener: &str,
+    head: &Parts,
+) -> Result<Addressed, Failure> {
+    let asked = asked?;
+    let spoken = serving
+        .and_then(|serving| serving.listener(listener))
+        .is_none_or(|policy| policy.dialects.contains(&asked.dialect.into()));
+    if spoken {
+        return Ok(asked);
+    }
+    let message = format!(
+        "nothing is served at `{}` here: the listener does not speak {}",
+        head.uri.path(),
+        asked.dialect.name()
+    );
+    Err(Failure::new(ErrorCode::WireUnknownPath, message))
 }
 
 /// The time that the client gives us in a header.

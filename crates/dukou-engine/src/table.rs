@@ -63,22 +63,38 @@ pub type ListenerName = ModelName;
 pub enum Dialect {
     /// The Open Inference Protocol, V2, over HTTP.
     V2,
+    /// TensorFlow Serving's protocol over HTTP, and KServe's V1.
+    TensorFlow,
+    /// A small Keras server's, over HTTP.
+    Keras,
 }
 
 impl Dialect {
     /// Every dialect; the position is its index in counters.
-    pub const ALL: [Self; 1] = [Self::V2];
+    pub const ALL: [Self; 3] = [Self::V2, Self::TensorFlow, Self::Keras];
 
     /// As it is written in tables, logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::V2 => "v2",
+            Self::TensorFlow => "tensorflow",
+            Self::Keras => "keras",
         }
     }
 
     /// Its position in [`Dialect::ALL`].
     pub const fn index(self) -> usize {
         self as usize
+    }
+}
+
+impl From<dukou_wire::Dialect> for Dialect {
+    fn from(spoken: dukou_wire::Dialect) -> Self {
+        match spoken {
+            dukou_wire::Dialect::V2 => Self::V2,
+            dukou_wire::Dialect::TensorFlow => Self::TensorFlow,
+            dukou_wire::Dialect::Keras => Self::Keras,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use dukou_batch::Ride;
 use dukou_types::{
     CancelFlag, ErrorCode, Failure, InferRequest, Principal, RequestId, ServedBy, Trace,
 };
-use dukou_wire::{Decoded, Target};
+use dukou_wire::{Addressed, Decoded};
 use http::{HeaderMap, HeaderValue, Response};
 
 use crate::{
@@ -57,6 +57,7 @@ pub struct Visit<'e> {
     engine: &'e Engine,
     listener: &'e str,
     peer: IpAddr,
+    dialect: Dialect,
     operation: &'static str,
     asked_model: Option<dukou_types::ModelName>,
     lane: Option<Arc<Lane>>,
@@ -85,6 +86,7 @@ impl<'e> Visit<'e> {
             engine: &door.engine,
             listener: &door.listener,
             peer: door.peer,
+            dialect: Dialect::V2,
             operation: "unknown",
             asked_model: None,
             lane: None,
@@ -97,8 +99,9 @@ impl<'e> Visit<'e> {
     }
 
     /// It was understood what it asks; or not.
-    pub fn asked(&mut self, target: Option<&Target>) {
-        let Some(target) = target else { return };
+    pub fn asked(&mut self, asked: Option<&Addressed>) {
+        let Some(Addressed { dialect, target }) = asked else { return };
+        self.dialect = Dialect::from(*dialect);
         self.operation = target.operation();
         self.asked_model = target.model().map(|(model, _)| model.clone());
     }
@@ -194,7 +197,7 @@ impl<'e> Visit<'e> {
             trace: Some(self.trace.id),
             client_id: self.client_id.as_deref(),
             listener: self.listener,
-            dialect: Dialect::V2,
+            dialect: self.dialect,
             operation: self.operation,
             lane: self.lane.as_ref(),
             asked_model: self.asked_model.as_ref().map(|model| model.as_str()),

@@ -125,8 +125,13 @@ fn main() -> Result<(), Failure> {
         served_by: None,
     };
     let carriage = Carriage::Json;
-    let context =
-        EncodeContext { model: "digits", version: "1", client_id: Some("7"), carriage: &carriage };
+    let context = EncodeContext {
+        model: "digits",
+        version: "1",
+        client_id: Some("7"),
+        carriage: &carriage,
+        labels: &[],
+    };
     let mut out = Vec::new();
     time("encode 10 FP32", 10, || {
         out.clear();

@@ -72,6 +72,8 @@ pub enum Target {
         /// The version.
         selector: Selector,
     },
+    /// An inference with the only model there is; a door makes an [`Self::Infer`] of it.
+    InferOnly,
     /// The metrics, in Prometheus' text form.
     Metrics,
     /// A change of what is served, or its list of changes.
@@ -91,7 +93,7 @@ impl Target {
             Self::ModelList => "model-list",
             Self::ModelMetadata { .. } => "model-metadata",
             Self::ModelReady { .. } => "model-ready",
-            Self::Infer { .. } => "infer",
+            Self::Infer { .. } | Self::InferOnly => "infer",
             Self::Metrics => "metrics",
             Self::Repository { .. } => "repository",
         }

@@ -36,13 +36,21 @@ pub struct Decoded {
 }
 
 /// How outputs travel: inside the JSON, or as raw bytes behind it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Carriage {
     /// All as JSON.
     #[default]
     Json,
     /// All as raw bytes.
     Binary,
+    /// All as JSON, one value a row.
+    Rows,
+    /// All as JSON, one nested value an output.
+    Columns,
+    /// As a Keras server answers: one value a row, with the names of classes.
+    Predictions,
+    /// How right the answers are, instead of them.
+    Scores(Arc<Truth>),
     /// One by one, in the order of the answer's outputs: whether it goes as raw bytes.
     Each(SmallVec<[bool; 4]>),
 }
@@ -51,9 +59,51 @@ impl Carriage {
     /// Whether the answer's output at this position goes as raw bytes.
     pub fn is_binary(&self, position: usize) -> bool {
         match self {
-            Self::Json => false,
+            Self::Json | Self::Rows | Self::Columns | Self::Predictions | Self::Scores(_) => false,
             Self::Binary => true,
             Self::Each(each) => each.get(position).copied().unwrap_or(false),
+        }
+    }
+}
+
+/// What is true of each row, as its asker said it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Truth(Vec<Label>);
+
+#[derive(Clone, Debug, PartialEq)]
+enum Label {
+    Number(f64),
+    Text(Box<str>),
+}
+
+impl Truth {
+    pub(crate) fn push_number(&mut self, number: f64) {
+        self.0.push(Label::Number(number));
+    }
+
+    pub(crate) fn push_text(&mut self, text: &str) {
+        self.0.push(Label::Text(text.into()));
+    }
+
+    /// Rows.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// A row's truth as a number, where it is one.
+    pub(crate) fn number(&self, row: usize) -> Option<f64> {
+        match self.0.get(row)? {
+            Label::Number(number) => Some(*number),
+            Label::Text(_) => None,
+        }
+    }
+
+    /// Whether this is a row's truth; a number is what is written the same.
+    pub(crate) fn is(&self, row: usize, said: &str) -> bool {
+        match self.0.get(row) {
+            Some(Label::Number(number)) => said.parse() == Ok(*number),
+            Some(Label::Text(text)) => **text == *said,
+            None => false,
         }
     }
 }
@@ -69,6 +119,8 @@ pub struct EncodeContext<'a> {
     pub client_id: Option<&'a str>,
     /// How the client wants the outputs carried ([`Decoded::carriage`]).
     pub carriage: &'a Carriage,
+    /// The names of the model's classes, in their order; empty where they have none.
+    pub labels: &'a [Box<str>],
 }
 
 /// What a door must say in the headers of an encoded body.

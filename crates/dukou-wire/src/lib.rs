@@ -10,12 +10,16 @@
 mod addressed;
 mod exchange;
 mod json;
+pub mod keras;
 mod rope;
 mod sentence;
+mod spoken;
+pub mod tensorflow;
 pub mod v2;
 
 pub use addressed::{Addressed, Head, Selector, Target};
-pub use exchange::{Carriage, DecodeLimits, Decoded, EncodeContext, Encoded};
+pub use exchange::{Carriage, DecodeLimits, Decoded, EncodeContext, Encoded, Truth};
+pub use spoken::Sent;
 
 use dukou_types::{ErrorCode, Failure};
 
@@ -24,16 +28,22 @@ use dukou_types::{ErrorCode, Failure};
 pub enum Dialect {
     /// The Open Inference Protocol, version 2, over REST.
     V2,
+    /// TensorFlow Serving's REST, and KServe's V1.
+    TensorFlow,
+    /// A small Keras server's.
+    Keras,
 }
 
 impl Dialect {
     /// Every dialect, in the order in which a head is offered to them.
-    pub const ALL: &'static [Self] = &[Self::V2];
+    pub const ALL: &'static [Self] = &[Self::V2, Self::TensorFlow, Self::Keras];
 
     /// As metrics and logs name it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::V2 => "v2-rest",
+            Self::TensorFlow => "tensorflow-rest",
+            Self::Keras => "keras-rest",
         }
     }
 
@@ -41,6 +51,8 @@ impl Dialect {
     fn offer(self, head: &Head<'_>) -> Option<Result<Target, Failure>> {
         match self {
             Self::V2 => v2::recognize(head),
+            Self::TensorFlow => tensorflow::recognize(head),
+            Self::Keras => keras::recognize(head),
         }
     }
 }

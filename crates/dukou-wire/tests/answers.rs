@@ -28,7 +28,8 @@ fn floats(name: &str, values: &[f32]) -> Tensor {
 
 fn encode(outputs: Vec<Tensor>, carriage: &Carriage) -> Result<(Vec<u8>, Encoded), Failure> {
     let response = InferResponse { outputs: outputs.into(), parameters: vec![], served_by: None };
-    let context = EncodeContext { model: "m", version: "3", client_id: None, carriage };
+    let context =
+        EncodeContext { model: "m", version: "3", client_id: None, carriage, labels: &[] };
     let mut out = b"before".to_vec();
     let encoded = v2::encode(&response, &context, &mut out);
     assert!(out.starts_with(b"before"));
@@ -55,6 +56,7 @@ fn keys_stand_in_tritons_order_and_data_is_flat() {
         version: "3",
         client_id: Some("a\n\u{7f}渡"),
         carriage: &Carriage::Json,
+        labels: &[],
     };
     let mut out = Vec::new();
     let encoded = v2::encode(&response, &context, &mut out).unwrap();

@@ -124,7 +124,7 @@ proptest! {
     fn a_server_is_understood_by_a_client(tensor in tensor(), id in any::<Option<String>>(), cuts in any::<Vec<prop::sample::Index>>(), raw: bool, known: bool) {
         let carriage = if raw || !travels_as_json(tensor.dtype) { Carriage::Binary } else { Carriage::Json };
         let response = InferResponse { outputs: [tensor.clone()].into_iter().collect(), parameters: vec![], served_by: None };
-        let context = EncodeContext { model: "m", version: "7", client_id: id.as_deref(), carriage: &carriage };
+        let context = EncodeContext { model: "m", version: "7", client_id: id.as_deref(), carriage: &carriage, labels: &[] };
         let mut body = Vec::new();
         let encoded = v2::encode(&response, &context, &mut body).unwrap();
         let json = encoded.header_length.unwrap_or(body.len());

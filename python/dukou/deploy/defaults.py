@@ -41,6 +41,9 @@ RETRY_PERCENT = 20
 
 CPU_ALONE = ({"name": "CPUExecutionProvider", "options": {}},)
 
+# What every listener speaks.
+DIALECTS = ("v2", "tensorflow", "keras")
+
 
 def default_instances() -> int:
     """Runs that can go on at once: the CPUs that this process may use."""
@@ -96,7 +99,7 @@ def listener_document(
     `Host` and `Origin` refused."""
     return {
         "name": name,
-        "dialects": ["v2"],
+        "dialects": list(DIALECTS),
         "access": access,
         "hosts": [],
         "tls": tls,

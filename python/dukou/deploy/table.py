@@ -228,7 +228,10 @@ class Listener(TableDocument):
     """What is allowed on one inherited socket, by the name that the supervisor gave it."""
 
     name: Name
-    dialects: Annotated[list[Literal["v2"]], Field(min_length=1)]
+    dialects: Annotated[
+        list[Literal["v2", "tensorflow", "keras"]],
+        Field(min_length=1, description="what is spoken there"),
+    ]
     access: Annotated[
         Literal["loopback", "keys", "open"],
         Field(

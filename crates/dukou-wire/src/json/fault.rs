@@ -36,6 +36,10 @@ pub(crate) enum Kind {
     NotFinite,
     /// More elements than there may be.
     TooMany,
+    /// Lists of one depth differ in length, or elements in depth.
+    Ragged,
+    /// A text that is no base64.
+    NotBase64,
 }
 
 impl Fault {
@@ -96,6 +100,20 @@ impl Fault {
             Kind::NotFinite => (
                 ErrorCode::WireNotANumber,
                 format!("{} at byte {at} is no JSON number", token(body, at)),
+            ),
+            Kind::Ragged => (
+                ErrorCode::WireElementCount,
+                format!(
+                    "{} at byte {at} is uneven: lists of one depth must be of one length, and elements of one depth",
+                    token(body, at)
+                ),
+            ),
+            Kind::NotBase64 => (
+                ErrorCode::WireInvalidField,
+                format!(
+                    "{} at byte {at} is no base64 (the alphabet with `+` and `/`)",
+                    token(body, at)
+                ),
             ),
             Kind::WrongType | Kind::NotWhole | Kind::OutOfRange | Kind::TooMany => (
                 ErrorCode::WireInvalidField,

@@ -8,6 +8,7 @@
 mod decimal;
 mod elements;
 mod fault;
+mod nested;
 mod number;
 mod scan;
 mod text;
@@ -15,6 +16,7 @@ mod write;
 
 pub(crate) use elements::{ReadElements, read_elements, read_strings};
 pub(crate) use fault::{Fault, Kind, Stop, token};
+pub(crate) use nested::{Column, Extents};
 pub(crate) use number::Element;
 pub(crate) use scan::Scanner;
 pub(crate) use write::{push_float, push_integer, push_text};

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::{
     decimal::Decimal,
     fault::{Fault, Kind},
+    number::Element as _,
 };
 
 /// The deepest nesting that any limit allows: skipping a value is recursive.
@@ -205,12 +206,23 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// A number.
+    pub(crate) fn number(&mut self) -> Result<f64, Fault> {
+        self.peek();
+        f64::read(self)
+    }
+
     /// Passes `null` if it stands here.
     pub(crate) fn null(&mut self) -> Result<bool, Fault> {
         if self.peek() != b'n' {
             return Ok(false);
         }
         self.word("null").map(|()| true)
+    }
+
+    /// Whether `null` stands here.
+    pub(super) fn stands_at_null(&mut self) -> bool {
+        self.peek() == b'n' && self.bytes[self.at..].starts_with(b"null")
     }
 
     /// One of the words that stand for no finite number, where the scanner allows them.

@@ -1,0 +1,155 @@
+//! A body of a Keras server, against the signature of the version that will answer it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dukou_types::{ErrorCode, Failure, Requested, Signature};
+
+use super::npy;
+use crate::{
+    Carriage, DecodeLimits, Decoded, Truth,
+    json::{Scanner, Stop},
+    rope,
+    sentence::counted,
+    tensorflow::{Lease, Values, object_stands},
+};
+
+/// Decodes a body; whether the answers are to be scored, the path says.
+///
+/// # Errors
+/// Whatever is wrong with the body, by its code and with both sides of a mismatch.
+pub fn decode(
+    rope: &[Bytes],
+    path: &str,
+    signature: &Signature,
+    limits: &DecodeLimits,
+    lease: &mut Lease<'_>,
+) -> Result<Decoded, Failure> {
+    let total = rope::length(rope);
+    if total > limits.body_bytes {
+        let message =
+            format!("the body has {}; the limit is {}", counted(total, "byte"), limits.body_bytes);
+        return Err(Failure::new(ErrorCode::RequestBodyTooLarge, message));
+    }
+    let scored = path.ends_with("/evaluate");
+    let body = rope::gather(rope, 0..total);
+    let decoded = |inputs, carriage| Decoded {
+        inputs,
+        outputs: Requested::All,
+        carriage,
+        ..Decoded::default()
+    };
+    if body.starts_with(npy::MAGIC) {
+        if scored {
+            let message = "an NPY array holds no labels; send JSON with `instances` and `labels`";
+            return Err(Failure::new(ErrorCode::WireMissingField, message));
+        }
+        let tensor = npy::read(&body, signature, lease)?;
+        return Ok(decoded([tensor].into_iter().collect(), Carriage::Predictions));
+    }
+    let mut scanner = Scanner::new(&body, limits.json_depth, true);
+    let mut values = Values::new(signature, &body);
+    let mut found = Found::default();
+    found.read(&mut scanner, &mut values, lease).map_err(|stop| stop.in_body(&body))?;
+    let Some(field) = found.field else {
+        let message = "the body lacks `instances` (a row an element) or `inputs` (whole tensors)";
+        return Err(Failure::new(ErrorCode::WireMissingField, message));
+    };
+    let carriage = match (scored, found.truth) {
+        (false, _) => Carriage::Predictions,
+        (true, Some(truth)) => Carriage::Scores(Arc::new(truth)),
+        (true, None) => {
+            let message = "the body lacks `labels`: the truth of each row";
+            return Err(Failure::new(ErrorCode::WireMissingField, message));
+        }
+    };
+    Ok(decoded(values.finish(field)?, carriage))
+}
+
+/// What stood in the body.
+#[derive(Default)]
+struct Found {
+    field: Option<&'static str>,
+    truth: Option<Truth>,
+}
+
+impl Found {
+    fn read(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+        values: &mut Values<'_>,
+        lease: &mut Lease<'_>,
+    ) -> Result<(), Stop> {
+        if scanner.peek() == b'[' {
+            self.field = Some("the list");
+            values.read_rows(scanner, "the list", lease)?;
+            return scanner.end().map_err(Stop::from);
+        }
+        if !object_stands(scanner) {
+            let fault = scanner.other_kind();
+            return Err(fault.in_field(scanner.body(), "the body", "an object or a list of rows"));
+        }
+        scanner.object(|scanner, key| {
+            let field = match &*key {
+                "instances" => "instances",
+                "data" => "data",
+                "inputs" => "inputs",
+                "labels" | "targets" => {
+                    self.truth = Some(read_truth(scanner, &key)?);
+                    return Ok(());
+                }
+                _ => return scanner.skip().map_err(Stop::from),
+            };
+            if let Some(before) = self.field.replace(field) {
+                return Err(Stop::new(
+                    ErrorCode::WireInvalidField,
+                    format!("a body has one of `instances`, `data` and `inputs`; `{before}` and `{field}` came"),
+                ));
+            }
+            if field == "inputs" {
+                values.read_columns(scanner, field, lease)
+            } else {
+                values.read_rows(scanner, field, lease).map(drop)
+            }
+        })?;
+        scanner.end().map_err(Stop::from)
+    }
+}
+
+/// The truth of each row: numbers, texts, or one list with a one among zeros for each.
+fn read_truth(scanner: &mut Scanner<'_>, key: &str) -> Result<Truth, Stop> {
+    let mut truth = Truth::default();
+    let mistaken = |scanner: &mut Scanner<'_>| {
+        let fault = scanner.other_kind();
+        fault.in_field(
+            scanner.body(),
+            &format!("`{key}`"),
+            "a list of numbers, texts or one-hot lists",
+        )
+    };
+    if scanner.peek() != b'[' {
+        return Err(mistaken(scanner));
+    }
+    scanner.list(|scanner| {
+        match scanner.peek() {
+            b'"' => truth.push_text(&scanner.text()?),
+            b'[' => {
+                let (mut largest, mut place, mut at) = (f64::NEG_INFINITY, 0, 0);
+                scanner.list(|scanner| {
+                    let number = scanner.number().map_err(Stop::from)?;
+                    if number > largest {
+                        (largest, place) = (number, at);
+                    }
+                    at += 1;
+                    Ok::<_, Stop>(())
+                })?;
+                truth.push_number(f64::from(u32::try_from(place).unwrap_or(u32::MAX)));
+            }
+            b't' | b'f' => truth.push_number(f64::from(u8::from(scanner.boolean()?))),
+            b'-' | b'0'..=b'9' => truth.push_number(scanner.number()?),
+            _ => return Err(mistaken(scanner)),
+        }
+        Ok(())
+    })?;
+    Ok(truth)
+}

@@ -1,0 +1,16 @@
+//! The dialect of a small Keras server, our own: `POST /predict`, `/{model}/predict` and
+//! `/{model}/evaluate`. `docs/keras.md` writes it down.
+//!
+//! A body is `{"instances": …}` or `{"data": …}` (a row an element), `{"inputs": …}` (whole tensors), a
+//! bare list of rows, or one NPY array. The answer is `predictions`, a row an element, with `classes`
+//! where the model's classes have names; of `evaluate` it is `metrics`, by `labels` in the body.
+
+mod address;
+mod decode;
+mod encode;
+mod npy;
+mod score;
+
+pub(crate) use address::recognize;
+pub use decode::decode;
+pub use encode::encode;

@@ -1,0 +1,88 @@
+//! What each dialect does with a body, an answer and a failure: one line each.
+
+use std::fmt::Display;
+
+use bytes::Bytes;
+use dukou_types::{Buffer, Failure, InferResponse, Signature};
+use http::HeaderMap;
+
+use crate::{
+    DecodeLimits, Decoded, Dialect, EncodeContext, Encoded, Head, Target, keras, tensorflow, v2,
+};
+
+/// An inference as it came: its body, and what of its head a body's meaning depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'s> {
+    /// The path.
+    pub path: &'s str,
+    /// The headers.
+    pub headers: &'s HeaderMap,
+    /// The body's frames.
+    pub rope: &'s [Bytes],
+}
+
+impl Dialect {
+    /// The dialect that a head is spoken in: whose path it is, whatever is wrong with the rest; V2 where
+    /// it is nobody's.
+    pub fn of(head: &Head<'_>) -> Self {
+        let spoken = Self::ALL.iter().find(|dialect| dialect.offer(head).is_some());
+        spoken.copied().unwrap_or(Self::V2)
+    }
+
+    /// Decodes an inference; see [`v2::decode`] for the other arguments.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the body, by its code and with both sides of a mismatch.
+    pub fn decode(
+        self,
+        sent: Sent<'_>,
+        signature: &Signature,
+        limits: &DecodeLimits,
+        lease: &mut dyn FnMut(usize, usize) -> Buffer,
+    ) -> Result<Decoded, Failure> {
+        let Sent { path, headers, rope } = sent;
+        match self {
+            Self::V2 => v2::decode(rope, headers, signature, limits, lease),
+            Self::TensorFlow => tensorflow::decode(rope, signature, limits, lease),
+            Self::Keras => keras::decode(rope, path, signature, limits, lease),
+        }
+    }
+
+    /// Appends an answer's body to `out`.
+    ///
+    /// # Errors
+    /// What the answer cannot say in this dialect; `out` is then as it was.
+    pub fn encode(
+        self,
+        response: &InferResponse,
+        context: &EncodeContext<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Encoded, Failure> {
+        match self {
+            Self::V2 => v2::encode(response, context, out),
+            Self::TensorFlow => tensorflow::encode(response, context, out),
+            Self::Keras => keras::encode(response, context, out),
+        }
+    }
+
+    /// A failure's body; `target` where it was understood what was asked.
+    pub fn encode_error(
+        self,
+        failure: &Failure,
+        target: Option<&Target>,
+        request_id: impl Display,
+    ) -> Vec<u8> {
+        match self {
+            Self::V2 | Self::Keras => v2::encode_error(failure, request_id),
+            Self::TensorFlow => tensorflow::encode_error(failure, target, request_id),
+        }
+    }
+
+    /// The HTTP status of a failure.
+    pub fn status(self, failure: &Failure) -> u16 {
+        match self {
+            Self::V2 | Self::Keras => failure.http_status(),
+            Self::TensorFlow => tensorflow::status(failure),
+        }
+    }
+}

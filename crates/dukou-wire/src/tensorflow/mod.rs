@@ -1,0 +1,30 @@
+//! TensorFlow Serving's REST protocol, which KServe's V1 protocol is a part of: what a server speaks.
+//!
+//! A model's one signature is `serving_default`. Known deviations from `tensorflow_model_server`, each
+//! on purpose:
+//!
+//! - An integer that its dtype does not hold is refused, not wrapped.
+//! - A half goes in and out as a number; TensorFlow Serving refuses it.
+//! - A string of an output that is not UTF-8 is written as `{"b64"}` whatever its name ends in, for
+//!   bare bytes are no JSON.
+//! - Requests are checked against the declared shape before they run.
+//! - `GET /v1/models` lists the models, and a model's status carries KServe's `name` and `ready`
+//!   beside its versions. JSON is not indented.
+
+mod address;
+mod decode;
+mod describe;
+mod encode;
+mod error;
+mod values;
+
+pub(crate) use address::recognize;
+pub use decode::decode;
+pub use describe::{VersionState, encode_metadata, encode_status};
+pub use encode::encode;
+pub(crate) use encode::{push_rows, rows_of};
+pub use error::{encode_error, status};
+pub(crate) use values::{Lease, Values, check_shapes, object_stands};
+
+/// The name of a model's only signature.
+pub const SIGNATURE: &str = "serving_default";
