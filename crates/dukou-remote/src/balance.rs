@@ -3,18 +3,17 @@
 //!
 //! Power of two choices (Mitzenmacher 2001) on a peak-sensitive moving average, as Finagle has it: a
 //! latency above the average counts at once, one below it by and by. What a replica once took is
-//! forgotten within a second, and counts for no more than double the other's: a stall of one must not
-//! starve it, and who is slow for good shows it by what it is busy with.
+//! forgotten within half a second. Latencies are alike up to double, so that chance does not choose among
+//! replicas that are; and one that is not counts double, whatever it is: a stall must not starve a
+//! replica, and who is slow for good shows it by what it is busy with.
 
 use std::time::{Duration, Instant};
 
 /// After this long, an old latency counts a third of what it did.
-const MEMORY: Duration = Duration::from_millis(300);
+const MEMORY: Duration = Duration::from_millis(100);
 
-/// A latency counts for no more than so many times the other's.
-const MOST_TIMES: u32 = 2;
-/// And for no less than this.
-const LEAST: Duration = Duration::from_nanos(1);
+/// Latencies are alike up to so many times the other's; beyond that, requests count so many times.
+const ALIKE: u32 = 2;
 
 /// The average latency of one replica, sensitive to peaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -76,12 +75,12 @@ pub fn choose(candidates: &[Candidate], draw: u64) -> Option<usize> {
     let (a, b) = (&candidates[first], &candidates[other]);
     // Who is not known yet is taken to be like the others: neither avoided nor flooded.
     let usual = a.latency.or(b.latency).unwrap_or_default();
-    let latency = |candidate: &Candidate| candidate.latency.unwrap_or(usual).max(LEAST);
-    let most = MOST_TIMES * latency(a).min(latency(b));
-    let cost = |candidate: &Candidate| {
-        latency(candidate).min(most).as_nanos() * (candidate.outstanding as u128 + 1)
+    let latency = |candidate: &Candidate| candidate.latency.unwrap_or(usual);
+    let cost = |one: &Candidate, other: &Candidate| {
+        let times = if latency(one) > ALIKE * latency(other) { ALIKE as usize } else { 1 };
+        times * (one.outstanding + 1)
     };
-    Some(if cost(b) < cost(a) { b.index } else { a.index })
+    Some(if cost(b, a) < cost(a, b) { b.index } else { a.index })
 }
 
 /// Maps 32 even bits evenly onto `0..count`.
