@@ -25,7 +25,8 @@ from bench.report import Goal, Panel, Result, Table, shown
 from bench.workplace import Unavailable, peers_python
 
 NAME = "ray"
-PEERS = ("dukou-ray", "ray-serve", "ray-serve-tuned")
+# Both sides need a cluster and are of this case alone: `--only` chooses nothing here.
+PEERS: tuple[str, ...] = ()
 _SAYS = (
     f"64 floats in, 10 out, V2 JSON over keep-alive connections, closed loop, {REPLICAS} replicas in a "
     "Ray cluster of two nodes on this machine. Ours are placed by `dukou fleet up --ray` and asked through "
