@@ -5,8 +5,9 @@
 Counts installed files, without building the peers' images: no base image can be fetched where this was
 made. Ours is written and counted; of the peers what their documentation has installed (`pip install
 --target`, everything that it brings along), on Debian's minimal system with Debian's python3, whose
-sizes are those that Debian's package index states. Their documented bases (`python:3.11-slim` for
-`bentoml containerize`, `seldonio/mlserver:…-slim` for `mlserver build`) hold at least that.
+sizes are those that Debian's package index states. That stands for their documented bases
+(`python:…-slim` for `bentoml containerize`, `seldonio/mlserver:…-slim` for `mlserver build`), which may
+be smaller or larger.
 """
 
 from __future__ import annotations
@@ -191,16 +192,18 @@ def write_page(found: list[Contents], base: tuple[float, int], into: Path) -> st
     times = " and ".join(
         f"{peer.total_mb / ours.total_mb:.1f} times ({peer.name})" for peer in peers
     )
+    alone = " and ".join(f"{peer.installed_mb / ours.total_mb:.1f}" for peer in peers)
     lines += [
         "",
-        f"The peers' images hold {times} what ours does.",
+        f"The peers' images hold {times} what ours does; without any base, {alone} times all of ours.",
         "",
         "## What was counted, and what was not",
         "",
         *(f"- {each.name}: {each.how}." for each in found),
         f"- The peers' base: Debian's essential packages and python3 with what they need, {base[1]} packages, "
-        f"{base[0]:.0f} MB by the sizes that Debian states; their documented bases (`python:3.11-slim`, "
-        "`seldonio/mlserver:…-slim`) could not be fetched here and hold at least that.",
+        f"{base[0]:.0f} MB by the sizes that Debian states. It stands for their documented bases "
+        "(`python:…-slim`, `seldonio/mlserver:…-slim`), which could not be fetched here and may be smaller or "
+        "larger; what is installed on top was counted.",
         "- Counted are the bytes of files, unpacked. The peers' images were not built and not started; no cache of "
         "pip is counted, and no compiled `.pyc` beyond what pip itself writes.",
         "- BentoML serves the ONNX model with onnxruntime, as ours; MLServer has no runtime for ONNX, and serves the "
