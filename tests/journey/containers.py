@@ -100,9 +100,12 @@ class _Process:
         found: dict[str, Any] = {}
 
         def said() -> bool:
-            for line in self.logs().splitlines():
-                if line.startswith("{") and json.loads(line)["event"] == event:
-                    found.update(json.loads(line))
+            # A line that is being written is none yet.
+            for line in self.logs().splitlines(keepends=True):
+                if line.startswith("{") and line.endswith("\n"):
+                    document = json.loads(line)
+                    if document["event"] == event:
+                        found.update(document)
             return bool(found) or has_ended(self.process)
 
         wait_until(said, f"`{event}`", 60)

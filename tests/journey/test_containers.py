@@ -64,9 +64,9 @@ def wires(house: House, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 def test_it_answers_as_every_other_door(wires: tuple[Path, dict[str, Any]], runner: Runner) -> None:
     archive, facts = wires
     assert facts["unpacked_bytes"] <= 120e6
-    port = free_port()
-    running = runner.start(archive, "--listen", f"http=127.0.0.1:{port}")
+    running = runner.start(archive, "--listen", "http=127.0.0.1:0")
     try:
+        port = int(running.wait_for("started")["listening"]["http"].rpartition(":")[2])
         running.wait_for("serving")
         server: Any = SimpleNamespace(address=("127.0.0.1", port))
         for case in wire.ACCEPTED:
