@@ -28,14 +28,17 @@ FEW_FILES = 1024
 LITTLE_MEMORY = 512 * 1024 * 1024
 # Before the first release no clock is right.
 _NOT_BEFORE = 1_790_000_000.0
-# Of other programs of ours, beside the settings: what a training command is given, and the demo's.
+# Of other programs of ours, beside the settings: what a training command is given, the demo's, a
+# replica's and a pod's.
 _OTHER_VARIABLES = (
     "DUKOU_CHAMPION",
     "DUKOU_DATA",
     "DUKOU_DEMO",
     "DUKOU_FOLD",
     "DUKOU_LIFELINE_FD",
+    "DUKOU_MODEL_KEY",
     "DUKOU_OUTPUT",
+    "DUKOU_REPLICA_OF",
     "DUKOU_SEED",
     "DUKOU_TARGET",
     "DUKOU_TASK",
@@ -45,6 +48,11 @@ _EXTRAS = {
     "sklearn": (("skl2onnx", "joblib"), "scikit-learn models (.joblib, .pkl)"),
     "monitor": (("pyarrow",), "captured requests, drift and quality"),
     "bf16": (("ml_dtypes",), "models that take BF16"),
+    "keras": (("keras", "h5py", "onnxscript", "torch"), "Keras models (.keras, .h5)"),
+    "torch": (("torch", "onnxscript"), "PyTorch models (.pt, .pt2)"),
+    "openvino-ir": (("openvino",), "OpenVINO's own files, from any model"),
+    "openvino": (("onnxruntime_ep_openvino",), "Intel's processors, GPUs and NPUs"),
+    "ray": (("ray",), "replicas placed by a Ray cluster"),
 }
 # What the names of installed fonts with Chinese characters contain, lower case.
 _CJK_FONTS = (
