@@ -182,6 +182,34 @@ CODES: dict[str, tuple[str, str]] = {
         "input",
         "`dukou COMMAND --help` shows what it takes.",
     ),
+    "folder.no-model": (
+        "input",
+        "Put each model's ONNX file there as `NAME/model.onnx` or `NAME/1/model.onnx`.",
+    ),
+    "folder.ambiguous": (
+        "input",
+        "Take one of the two away, or rename it.",
+    ),
+    "folder.foreign-model": (
+        "input",
+        "Make ONNX of it and put that beside it as `model.onnx`; the hint has the command.",
+    ),
+    "folder.invalid-config": (
+        "input",
+        "Correct the line that the message names.",
+    ),
+    "migrate.unknown-server": (
+        "remote",
+        "Name its HTTP port: 8501 of TensorFlow Serving, 8080 of TorchServe and KServe, 8000 of Triton.",
+    ),
+    "migrate.not-running": (
+        "state",
+        "Begin one with `dukou migrate --from URL`.",
+    ),
+    "migrate.differs": (
+        "state",
+        "Look at `dukou migrate --report`, mend what differs, or say `--force`.",
+    ),
     "server.port-in-use": (
         "state",
         "Choose another port, or `--port 0` for a free one.",

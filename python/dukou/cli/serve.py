@@ -7,6 +7,7 @@ MODEL is a file of any kind that dukou reads, or a version of the registry:
   digits:3           version 3, and no other
   digits@challenger  whatever has this alias
   ./digits           a project's folder: its model, as `[deploy]` says
+  ./models           a folder of models: each by its folder's name, numbered folders its versions
   gateway.toml       a deployment: models of the registry, files, other servers, graphs (docs/services.md)
 
 Ctrl-C or SIGTERM answers what is in flight and ends.
@@ -21,6 +22,8 @@ import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from dukou.deploy.dropin.like import FIRST, PEERS
 
 if TYPE_CHECKING:
     from dukou.base.errors import DukouError
@@ -43,13 +46,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="127.0.0.1",
         help="the address to listen on (127.0.0.1); off loopback with TLS and keys",
     )
-    parser.add_argument("--port", type=int, default=8080, help="8080; 0 takes a free one")
+    parser.add_argument("--port", type=int, help="8080; 0 takes a free one")
+    parser.add_argument(
+        "--like",
+        choices=list(PEERS),
+        help="open the usual ports of this server, and let its clients' paths mean what they mean there; "
+        "with --port the first of them elsewhere, the others as far from it",
+    )
     parser.add_argument(
         "--trust-pickle",
         "--trust-code",
         dest="trust_pickle",
         action="store_true",
         help="load pickles and programs: this runs the code that they carry",
+    )
+    parser.add_argument(
+        "--versions",
+        metavar="WHICH",
+        help="of a folder's numbered versions: `latest`, `all`, or how many of the latest",
     )
     parser.add_argument("--secure", action="store_true", help="TLS and keys on loopback too")
     parser.add_argument(
@@ -148,22 +162,31 @@ def _serve(arguments: argparse.Namespace) -> int:
         allow=arguments.allow,
         deny=arguments.deny,
     )
+    peer = None if arguments.like is None else PEERS[arguments.like]
+    port = 8080 if arguments.port is None else arguments.port
+    ports = {FIRST: port} if peer is None else peer.ports_at(arguments.port)
+    if peer is not None:
+        door = door._replace(dialects=peer.dialects())
     order = choose(
         arguments.models,
         names=arguments.name,
         host=arguments.host,
-        port=arguments.port,
+        port=ports.pop(FIRST),
+        ports=ports,
         engine=arguments.engine,
         runtime=arguments.runtime,
         threads=arguments.threads,
         home=home,
         trust_pickle=arguments.trust_pickle,
+        versions=arguments.versions,
         door=door,
         override=Override(
             cache=cache_of_words(arguments.cache, arguments.cache_ttl),
             providers=providers_of_words(arguments.provider),
         ),
     )
+    for note in order.notes:
+        print(f"note: {note}", file=sys.stderr, flush=True)
     door, first_key = furnish(door, home, arguments.host)
     order = order._replace(door=door)
 
@@ -171,6 +194,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         facts = {
             "event": "ready",
             "url": server.url,
+            "ports": server.ports,
             "pid": os.getpid(),
             "models": [model["name"] for model in models],
             "socket": str(server.layout.folder.socket),
@@ -197,6 +221,7 @@ def _serve(arguments: argparse.Namespace) -> int:
             log=server.layout.log,
             access_log=server.layout.access_log,
             door=door,
+            like=None if peer is None else f"{peer.title}'s: {peer.shown(server.ports)}",
             first_key=None if first_key is None else first_key.text,
             pid=os.getpid(),
             seconds=_seconds_since_start(),

@@ -23,7 +23,7 @@ from dukou.package.layout import GOLDEN_FILE
 from dukou.package.store import Store
 from dukou.package.unpack import read_config, read_document
 from dukou.registry.registry import Registry
-from dukou.serve.bare import bare_model
+from dukou.serve.bare import FileModel, bare_model, file_model
 from dukou.trust.keys import load_trust_store
 
 # How often a table is made anew where the registry changes meanwhile.
@@ -102,7 +102,7 @@ class DesiredState:
             door=self._door,
             principals=self._door.principals(self._home),
             bare=[
-                bare_model(ModelName(entry["name"]), Path(entry["file"]), self._override)
+                bare_model(ModelName(entry["name"]), _file_model(entry), self._override)
                 for entry in self._document["files"]
             ],
             override=self._override,
@@ -194,6 +194,13 @@ class DesiredState:
         if digest not in self._labels:
             self._labels[digest] = read_config(self.store, digest).labels
         return self._labels[digest]
+
+
+def _file_model(entry: dict[str, Any]) -> FileModel:
+    """A model of files as the supervisor wrote it; an older one knew of no versions."""
+    if "file" in entry:
+        return file_model(Path(entry["file"]))
+    return FileModel.from_json({name: entry[name] for name in entry if name != "name"})
 
 
 def _followers(deployment: Deployment) -> dict[str, str]:

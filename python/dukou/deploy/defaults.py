@@ -94,12 +94,13 @@ def listener_document(
     tls: dict[str, str] | None = None,
     allow: Sequence[str] = (),
     deny: Sequence[str] = (),
+    dialects: Sequence[str] = DIALECTS,
 ) -> dict[str, Any]:
     """A listener, as in a table; a loopback one where nothing is said: anonymous, in clear, foreign
     `Host` and `Origin` refused."""
     return {
         "name": name,
-        "dialects": list(DIALECTS),
+        "dialects": list(dialects),
         "access": access,
         "hosts": [],
         "tls": tls,

@@ -14,6 +14,7 @@ from dukou.base.errors import InputError
 from dukou.deploy import defaults
 from dukou.trust.access import EVERY_MODEL, ROLES, AccessKey, Grant, KeyStore, NewKey
 
+_LISTS = ("allow", "deny", "dialects")
 # What a server's first key is called. It may do everything: its holder makes the others.
 FIRST_KEY = "first"
 
@@ -27,6 +28,7 @@ class Door(NamedTuple):
         key: its private key.
         allow: networks that may connect; empty: whoever is not denied.
         deny: networks that may not.
+        dialects: what is spoken, the first of two that know a path first; the usual order where empty.
     """
 
     access: str = "loopback"
@@ -34,6 +36,7 @@ class Door(NamedTuple):
     key: str | None = None
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
+    dialects: tuple[str, ...] = ()
 
     @property
     def is_guarded(self) -> bool:
@@ -51,7 +54,12 @@ class Door(NamedTuple):
         if self.certificate is not None and self.key is not None:
             tls = {"certificate": self.certificate, "key": self.key}
         return defaults.listener_document(
-            name, access=self.access, tls=tls, allow=self.allow, deny=self.deny
+            name,
+            access=self.access,
+            tls=tls,
+            allow=self.allow,
+            deny=self.deny,
+            dialects=self.dialects or defaults.DIALECTS,
         )
 
     def principals(self, home: Path) -> list[dict[str, Any]]:
@@ -70,12 +78,13 @@ class Door(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        return {**self._asdict(), "allow": list(self.allow), "deny": list(self.deny)}
+        lists = {name: list(getattr(self, name)) for name in _LISTS}
+        return {**self._asdict(), **lists}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Door:
         """What `to_json` gave."""
-        lists = {name: tuple(document[name]) for name in ("allow", "deny")}
+        lists = {name: tuple(document[name]) for name in _LISTS if name in document}
         return cls(**{**document, **lists})
 
 

@@ -62,8 +62,14 @@ def choose_contents(
         words, home=home, names=names, engine=engine, runtime=runtime, trust_pickle=trust_pickle
     )
     files = [
-        BareFile(name, path, _weights_beside(path), bare_model(name, path))
-        for name, path in order.files.items()
+        # The version that answers: an image carries no others, for nobody could change them there.
+        BareFile(
+            name,
+            model.graph,
+            _weights_beside(model.graph),
+            bare_model(name, model._replace(versions={model.default: model.graph})),
+        )
+        for name, model in order.files.items()
     ]
     documents = [read_deployment(path) for path in order.documents]
     for model in (model for document in documents for model in document.models):

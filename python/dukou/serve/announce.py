@@ -29,6 +29,7 @@ def announce(
     seconds: float | None,
     door: Door = LOOPBACK,
     first_key: str | None = None,
+    like: str | None = None,
 ) -> str:
     """The lines that end a start.
 
@@ -42,6 +43,7 @@ def announce(
         pid: the supervisor's, which a person ends.
         seconds: from the command to now, where known.
         door: who may come in.
+        like: whose ports are open, where another server's are.
         first_key: the installation's first key, where it was just made: it is shown here and never again.
     """
     names = ", ".join(model["name"] for model in models) or "nothing yet"
@@ -53,6 +55,8 @@ def announce(
         f"  {name:<{width}}  {show_signature(version['signature'])}"
         for name, version in versions.items()
     ]
+    if like is not None:
+        lines += ["", f"  ports    {like}; each of them answers every client"]
     lines += _door_lines(door, first_key)
     for model in models:
         lines += ["", *_try_lines(url, model, golden.get(model["name"]), state_dir)]

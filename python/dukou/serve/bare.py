@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dukou.base.errors import InputError
 from dukou.base.ids import ModelName, parse_model_name
@@ -21,35 +21,101 @@ from dukou.deploy.override import NO_OVERRIDE, Override
 VERSION = "1"
 
 
+class FileModel(NamedTuple):
+    """A model of bare files, and what the folder that it lies in says of it.
+
+    Attributes:
+        versions: number → ONNX file; requests that name no version go to the last.
+        labels: class names, where known.
+        max_rows: rows of one run; the usual where None, as for the next three.
+        delay_us: how long an idle instance waits for more.
+        instances: runs at once.
+        threads: inside one run.
+    """
+
+    versions: Mapping[str, Path]
+    labels: tuple[str, ...] = ()
+    max_rows: int | None = None
+    delay_us: int | None = None
+    instances: int | None = None
+    threads: int | None = None
+
+    @property
+    def default(self) -> str:
+        """The version that requests go to which name none."""
+        return list(self.versions)[-1]
+
+    @property
+    def graph(self) -> Path:
+        """Its file."""
+        return self.versions[self.default]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        versions = {number: str(path.absolute()) for number, path in self.versions.items()}
+        return {**self._asdict(), "versions": versions, "labels": list(self.labels)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> FileModel:
+        """What `to_json` gave."""
+        versions = {number: Path(path) for number, path in document["versions"].items()}
+        labels = tuple(document["labels"])
+        return cls(**{**document, "versions": versions, "labels": labels})
+
+
+def file_model(path: Path) -> FileModel:
+    """A model of one file, which has no number of its own."""
+    return FileModel({VERSION: path})
+
+
 def name_of_file(path: Path) -> ModelName:
     """A model's name made of a file's: what a name cannot hold becomes `-`."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-")[:128]
+    return name_of_words(path.stem, f"the file name `{path.name}`")
+
+
+def name_of_words(words: str, said: str) -> ModelName:
+    """A model's name made of these words: what a name cannot hold becomes `-`."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", words).lstrip("._-")[:128]
     if not name:
         raise InputError(
             "config.invalid",
-            f"no model's name can be made of the file name `{path.name}`",
+            f"no model's name can be made of {said}",
             hint="give one with `--name`",
         )
     return parse_model_name(name)
 
 
-def bare_model(name: ModelName, path: Path, override: Override = NO_OVERRIDE) -> dict[str, Any]:
-    """A model with one version: the ONNX file at `path`."""
+def bare_model(
+    name: ModelName, model: FileModel | Path, override: Override = NO_OVERRIDE
+) -> dict[str, Any]:
+    """A served model of ONNX files: of one, or of a folder's versions."""
+    if isinstance(model, Path):
+        model = file_model(model)
+    batching = defaults.batching_document()
+    if model.max_rows is not None:
+        batching["max_rows"] = model.max_rows
+    if model.delay_us is not None:
+        batching["delay_us"] = model.delay_us
     return {
         "name": name,
         "versions": [
             {
-                "version": VERSION,
+                "version": number,
                 "source": {"file": str(path.absolute())},
-                "backend": defaults.backend_document(providers=override.providers),
+                "backend": defaults.backend_document(
+                    instances=model.instances,
+                    threads=model.threads or 1,
+                    providers=override.providers,
+                ),
                 "golden": "off",
             }
+            for number, path in model.versions.items()
         ],
         "aliases": {},
-        "split": [{"version": VERSION, "arm": "main", "weight": 1}],
-        "batching": defaults.batching_document(),
+        "split": [{"version": model.default, "arm": "main", "weight": 1}],
+        "batching": batching,
         "limits": defaults.model_limits_document(),
-        "labels": [],
+        "labels": list(model.labels),
         "shadow": None,
         "capture": None,
         "cache": override.cache,
@@ -57,7 +123,7 @@ def bare_model(name: ModelName, path: Path, override: Override = NO_OVERRIDE) ->
 
 
 def bare_table(
-    models: Mapping[ModelName, Path],
+    models: Mapping[ModelName, FileModel] | Mapping[ModelName, Path],
     *,
     listeners: list[str],
     connections: int = defaults.CONNECTIONS,
@@ -81,5 +147,5 @@ def bare_table(
             "access_log": None if access_log is None else str(access_log),
             "security_log": None if security_log is None else str(security_log),
         },
-        "models": [bare_model(name, path, override) for name, path in models.items()],
+        "models": [bare_model(name, model, override) for name, model in models.items()],
     }

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from dukou.base.errors import InputError, RemoteError, relay_error
 from dukou.base.ids import ModelName, parse_model_name
 from dukou.deploy.door import LOOPBACK, Door, check_networks
 from dukou.deploy.override import NO_OVERRIDE, Override
-from dukou.serve.bare import name_of_file
+from dukou.serve.bare import FileModel, file_model, name_of_file
 from dukou.serve.find import find_engine, find_runtime
 from dukou.serve.listen import is_loopback
 from dukou.serve.order import Order, Reference
 from dukou.serve.process import ChildProcess, describe_end
+from dukou.serve.repository import is_repository, parse_versions, read_repository
 
 _REFERENCE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(:[0-9]+|@[A-Za-z0-9][A-Za-z0-9._-]*)?\Z")
 _PROJECT_FILE = "dukou.toml"
@@ -53,14 +54,16 @@ def choose(
     runtime: str | None = None,
     threads: int | None = None,
     trust_pickle: bool = False,
+    versions: str | None = None,
     door: Door | None = None,
     override: Override = NO_OVERRIDE,
+    ports: Mapping[str, int] | None = None,
 ) -> Order:
     """What to serve, every part of it checked as far as it can be without starting anything.
 
     Args:
-        models: files, folders of projects (their models' champions), deployment documents, or
-            references: `digits`, `digits:3`, `digits@champion`.
+        models: files, folders of projects (their models' champions) or of models, deployment
+            documents, or references: `digits`, `digits:3`, `digits@champion`.
         home: DUKOU_HOME, where conversions are kept.
         names: what the models are served as, in their order; fewer leave the rest their own names.
         host: the address that is listened on.
@@ -69,22 +72,31 @@ def choose(
         runtime: ONNX Runtime's library; found where None.
         threads: worker threads of the engine.
         trust_pickle: whether pickles may be loaded, for conversion.
+        versions: which of a folder's numbered versions: `latest`, `all`, how many of the latest; what
+            its models say, else the latest, where None.
         door: who may come in; whoever is on this machine where None.
         override: what is said of every model in place of its deployment's word.
+        ports: of further sockets, by their names.
 
     Raises:
-        InputError: `formats.*`, `usage.invalid`, `config.invalid`.
+        InputError: `formats.*`, `folder.*`, `usage.invalid`, `config.invalid`.
         RemoteError: `engine.not-found`, `engine.runtime-missing`.
     """
     if len(names) > len(models):
         raise InputError("usage.invalid", f"{len(names)} `--name` for {len(models)} models")
     if threads is not None and not 1 <= threads <= 256:
         raise InputError("usage.invalid", f"`--threads {threads}` is not between 1 and 256")
-    files: dict[ModelName, Path] = {}
+    policy = parse_versions(versions)
+    files: dict[ModelName, FileModel] = {}
     golden: dict[str, list[dict[str, Any]]] = {}
     references: list[Reference] = []
     documents: list[Path] = []
+    notes: list[str] = []
     taken: set[str] = set()
+
+    def convert(path: Path) -> tuple[Path, list[dict[str, Any]] | None]:
+        return _as_onnx(path, home, trust_pickle=trust_pickle)
+
     for index, word in enumerate(models):
         said = parse_model_name(names[index]) if index < len(names) else None
         text = model_of_project(word) or word
@@ -94,16 +106,19 @@ def choose(
             documents.append(path.absolute())
             continue
         is_file = names_a_file(text, path)
+        if is_file and path.is_dir() and is_repository(path):
+            found = read_repository(path, convert, policy=policy, trust_code=trust_pickle)
+            named = _named(found.models, said, word)
+            _claim(named, taken)
+            files |= named
+            golden |= found.golden
+            notes += found.notes
+            continue
         name = said or (name_of_file(path) if is_file else model_of_reference(text))
-        if name in taken:
-            raise InputError(
-                "usage.invalid",
-                f"two models are to be served as `{name}`",
-                hint="give each a name of its own: `--name` once a model, in their order",
-            )
-        taken.add(name)
+        _claim([name], taken)
         if is_file:
-            files[name], sample = _as_onnx(path, home, trust_pickle=trust_pickle)
+            graph, sample = convert(path)
+            files[name] = file_model(graph)
             if sample is not None:
                 golden[name] = sample
         else:
@@ -121,7 +136,36 @@ def choose(
         golden=golden,
         door=door or LOOPBACK,
         override=override,
+        notes=notes,
+        ports=ports or {},
     )
+
+
+def _claim(names: Iterable[ModelName], taken: set[str]) -> None:
+    for name in names:
+        if name in taken:
+            raise InputError(
+                "usage.invalid",
+                f"two models are to be served as `{name}`",
+                hint="give each a name of its own: `--name` once a model, in their order",
+            )
+        taken.add(name)
+
+
+def _named(
+    models: dict[ModelName, FileModel], said: ModelName | None, word: str
+) -> dict[ModelName, FileModel]:
+    """A folder's models, by the name that was said where there is one model."""
+    if said is None:
+        return models
+    if len(models) > 1:
+        raise InputError(
+            "usage.invalid",
+            f"`{word}` holds {len(models)} models, and `--name {said}` is for one",
+            hint="a folder's models are called as its folders and files are: rename those",
+        )
+    (model,) = models.values()
+    return {said: model}
 
 
 def choose_door(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,25 @@ def open_listener(host: str, port: int, *, guarded: bool = False) -> socket.sock
             "usage.invalid", f"cannot listen on `{shown}`: {error.strerror}"
         ) from error
     return listener
+
+
+def open_listeners(
+    host: str, ports: Mapping[str, int], *, guarded: bool = False
+) -> dict[str, socket.socket]:
+    """One listening socket for each name, all of them or none.
+
+    Raises:
+        DukouError: as `open_listener`.
+    """
+    opened: dict[str, socket.socket] = {}
+    try:
+        for name, port in ports.items():
+            opened[name] = open_listener(host, port, guarded=guarded)
+    except BaseException:
+        for listener in opened.values():
+            listener.close()
+        raise
+    return opened
 
 
 def address_of(listener: socket.socket, scheme: str = "http") -> str:

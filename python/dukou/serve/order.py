@@ -14,9 +14,10 @@ from dukou.base.settings import make_private_folder
 from dukou.deploy import defaults
 from dukou.deploy.door import LOOPBACK, Door
 from dukou.deploy.override import NO_OVERRIDE, Override
+from dukou.serve.bare import FileModel
 from dukou.serve.folder import ServerFolder, running_servers
 
-# The one socket of this release. A table binds policies and dialects to names.
+# The socket that a server's address is of. A table binds policies and dialects to names.
 LISTENER = "http"
 _SPARE_DESCRIPTORS = 256
 _KEPT_LOGS = 60
@@ -38,7 +39,7 @@ class Order(NamedTuple):
     """What to serve.
 
     Attributes:
-        files: model → ONNX file.
+        files: models of ONNX files.
         references: versions of the registry, followed as their aliases move.
         documents: files of deployments, followed as they change.
         host: the address that is listened on.
@@ -49,9 +50,11 @@ class Order(NamedTuple):
         golden: model → input tensors of a golden sample of a converted file.
         door: who may come in.
         override: what is said of every model in place of its deployment's word.
+        notes: sentences for the person who starts it.
+        ports: of the other sockets, by their names, where the ports of another server are opened.
     """
 
-    files: Mapping[ModelName, Path]
+    files: Mapping[ModelName, FileModel]
     references: Sequence[Reference]
     host: str
     port: int
@@ -62,6 +65,13 @@ class Order(NamedTuple):
     documents: Sequence[Path] = ()
     door: Door = LOOPBACK
     override: Override = NO_OVERRIDE
+    notes: Sequence[str] = ()
+    ports: Mapping[str, int] = {}
+
+    @property
+    def all_ports(self) -> dict[str, int]:
+        """Every socket's name and port."""
+        return {LISTENER: self.port, **self.ports}
 
     @property
     def first_name(self) -> str:
@@ -115,14 +125,14 @@ class Layout:
             "home": str(self.home),
             "socket": str(self.folder.socket),
             "state_dir": str(self.state_dir),
-            "listeners": [LISTENER],
+            "listeners": list(order.all_ports),
             "connections": connections,
             "access_log": str(self.access_log),
             "security_log": str(self.security_log),
             "door": order.door.to_json(),
             "override": order.override.to_json(),
             "replica_of": replica_of(),
-            "files": [{"name": name, "file": str(path)} for name, path in order.files.items()],
+            "files": [{"name": name, **model.to_json()} for name, model in order.files.items()],
             "references": [
                 {"name": reference.name, "reference": reference.text}
                 for reference in order.references

@@ -26,7 +26,7 @@ from dukou.serve.bare import bare_table
 from dukou.serve.engine import EngineProcess, refusal
 from dukou.serve.folder import new_folder, remove_tree
 from dukou.serve.keep import Kept
-from dukou.serve.listen import address_of, open_listener
+from dukou.serve.listen import address_of, open_listeners
 from dukou.serve.order import LISTENER, Layout, Order, allowed_connections, replica_of
 from dukou.serve.process import ChildProcess, last_lines
 
@@ -60,8 +60,10 @@ class Supervisor:
         self.layout = layout
         self._on_ready = on_ready
         self._say = say
-        self._listener = open_listener(order.host, order.port, guarded=order.door.is_guarded)
-        self.url = address_of(self._listener, order.door.scheme)
+        guarded = order.door.is_guarded
+        self._listeners = open_listeners(order.host, order.all_ports, guarded=guarded)
+        self.url = address_of(self._listeners[LISTENER], order.door.scheme)
+        self.ports = {name: at.getsockname()[1] for name, at in self._listeners.items()}
         self._engine: EngineProcess | None = None
         self._engine_kept = Kept("engine", self._start_engine)
         self._control_kept = Kept("control", self._start_control) if order.needs_control else None
@@ -98,7 +100,7 @@ class Supervisor:
         finally:
             self._end_by_force()
             self._selector.close()
-            self._listener.close()
+            self._close_listeners()
             folder.remove()
             self._remove_state()
             os.close(lock)
@@ -234,7 +236,7 @@ class Supervisor:
     def _bare_table(self, connections: int) -> dict[str, Any]:
         return bare_table(
             self.order.files,
-            listeners=[LISTENER],
+            listeners=list(self._listeners),
             connections=connections,
             access_log=self.layout.access_log,
             security_log=self.layout.security_log,
@@ -249,7 +251,7 @@ class Supervisor:
         first = self._control_kept is None and not (self.layout.state_dir / "table.json").exists()
         self._engine = EngineProcess.start(
             self.order.engine,
-            listeners={LISTENER: self._listener},
+            listeners=self._listeners,
             socket_path=self.layout.folder.socket,
             state_dir=self.layout.state_dir,
             runtime=self.order.runtime,
@@ -285,7 +287,7 @@ class Supervisor:
         if control is not None and control.child is not None:
             control.child.signal(signal.SIGTERM)
         # Ours are copies: while any is open, the kernel goes on taking connections for nobody.
-        self._listener.close()
+        self._close_listeners()
         engine = self._engine_kept.child
         if engine is not None:
             engine.signal(signal.SIGTERM)
@@ -301,6 +303,10 @@ class Supervisor:
             if signal.SIGINT in self._take_signals():
                 return 128 + signal.SIGINT
         return 0
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners.values():
+            listener.close()
 
     def _end_by_force(self) -> None:
         for kept in self._all_kept():
@@ -327,6 +333,7 @@ class Supervisor:
             "pid": os.getpid(),
             "started": self._started,
             "url": self.url,
+            "ports": self.ports,
             "replica_of": replica_of(),
             "ready": self._ready,
             "models": self._models,
