@@ -8,7 +8,8 @@ INPUT is one of
   '[[1, 2]]'    JSON, written out
 
 MODEL may name a version (`digits:3`) or an alias (`digits@champion`). Without --url the servers of
-this machine are asked which of them has the model.
+this machine are asked which of them has the model. With --dialect the server need not be dukou's:
+TensorFlow Serving's tells what its models take, TorchServe's and Keras's are sent the rows as they are.
 """
 
 from __future__ import annotations
@@ -18,12 +19,20 @@ import json
 import sys
 from typing import Any
 
+from dukou.serve.dialects.table import DIALECTS
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("model", metavar="MODEL", help="the model's name at the server")
     parser.add_argument("input", metavar="INPUT", help="a file, `-` for stdin, or JSON")
     parser.add_argument("--url", help="the server, as http://127.0.0.1:8080; found where absent")
+    parser.add_argument(
+        "--dialect",
+        choices=list(DIALECTS),
+        default="v2",
+        help="what the server speaks: v2 (Triton, KServe, dukou), tensorflow, torchserve, keras",
+    )
     parser.add_argument("--key", help="the key that the server asks for; DUKOU_KEY where absent")
     parser.add_argument(
         "--cacert",
@@ -48,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Reads, asks, shows."""
     from dukou.base.errors import InputError
+    from dukou.cli.loose_rows import read_rows
     from dukou.cli.rows import read_input
     from dukou.cli.show import show_answers
     from dukou.serve.client import Client
@@ -57,17 +67,23 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.batch < 1:
         raise InputError("usage.invalid", f"`--batch {arguments.batch}` is less than one row")
     url = arguments.url or find_server(name)
-    client = Client(url, key=arguments.key, cacert=arguments.cacert)
+    client = Client(url, key=arguments.key, cacert=arguments.cacert, dialect=arguments.dialect)
+    specs: list[dict[str, Any]] = []
     try:
-        metadata = client.metadata(name, version, alias)
-        requests = read_input(
-            arguments.input, metadata["inputs"], rows=arguments.batch, drop=arguments.drop
-        )
-        answers = [client.infer(name, request, version, alias) for request in requests]
+        metadata = client.signature(name, version, alias)
+        if metadata is None:
+            parts = read_rows(arguments.input, rows=arguments.batch, drop=arguments.drop)
+            answers = [client.infer_rows(name, part, version, alias) for part in parts]
+        else:
+            specs = metadata["outputs"]
+            requests = read_input(
+                arguments.input, metadata["inputs"], rows=arguments.batch, drop=arguments.drop
+            )
+            answers = [client.infer(name, request, version, alias) for request in requests]
     finally:
         client.close()
     style = "json" if arguments.json else "csv" if arguments.csv else "table"
-    show_answers([_outputs(answer) for answer in answers], metadata["outputs"], style, sys.stdout)
+    show_answers([_outputs(answer) for answer in answers], specs, style, sys.stdout)
     return 0
 
 

@@ -45,7 +45,7 @@ def _read(text: str, specs: list[Spec], drop: Sequence[str]) -> list[Tensor] | d
     if text.lstrip()[:1] in ("{", "["):
         return _from_json(text, "the input", specs)
     if text == "-":
-        content = _read_stdin()
+        content = read_stdin()
         if content.lstrip()[:1] in ("{", "["):
             return _from_json(content, "stdin", specs)
         return _from_csv(content, "stdin", specs, drop)
@@ -55,7 +55,7 @@ def _read(text: str, specs: list[Spec], drop: Sequence[str]) -> list[Tensor] | d
     kind = path.suffix.lower()
     if kind in (".npy", ".npz"):
         return _from_numpy(path, specs)
-    content = _decode(path.read_bytes(), f"`{path}`")
+    content = decode_text(path.read_bytes(), f"`{path}`")
     if kind == ".json" or (kind != ".csv" and content.lstrip()[:1] in ("{", "[")):
         return _from_json(content, f"`{path}`", specs)
     return _from_csv(content, f"`{path}`", specs, drop)
@@ -64,13 +64,14 @@ def _read(text: str, specs: list[Spec], drop: Sequence[str]) -> list[Tensor] | d
 # --- JSON ---
 
 
-def _read_stdin() -> str:
+def read_stdin() -> str:
+    """All of it."""
     # The bytes: what a terminal's encoding makes of them does not matter to a pipe.
     source = getattr(sys.stdin, "buffer", None)
-    return sys.stdin.read() if source is None else _decode(source.read(), "stdin")
+    return sys.stdin.read() if source is None else decode_text(source.read(), "stdin")
 
 
-def _decode(content: bytes, source: str) -> str:
+def decode_text(content: bytes, source: str) -> str:
     """UTF-8 with or without a mark, or GB 18030, which holds GBK: what tables are kept in."""
     if b"\0" not in content:
         for encoding in ("utf-8-sig", "gb18030"):

@@ -1,14 +1,16 @@
-"""Speaks the Open Inference Protocol to a running server: what `dukou predict` and notebooks use."""
+"""Asks a running server, by the Open Inference Protocol or another one: what `dukou predict` and notebooks use."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import urllib.parse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dukou.base.errors import DukouError, InputError, RemoteError, StateError, TrustError
 from dukou.base.settings import dukou_home_path, resolve_setting
+from dukou.serve.dialects.table import Target, load_dialect
 from dukou.serve.local_api import error_of_answer
 
 if TYPE_CHECKING:
@@ -16,7 +18,15 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """A connection to one server, kept open between requests. Not for several threads at once."""
+    """A connection to one server, kept open between requests. Not for several threads at once.
+
+    Args:
+        url: the server's address.
+        timeout_s: of one exchange.
+        key: what is shown to it; DUKOU_KEY where None.
+        cacert: what its certificate is checked against; DUKOU_CACERT where None.
+        dialect: what is spoken with it, of `dukou.serve.dialects.table`.
+    """
 
     def __init__(
         self,
@@ -25,6 +35,7 @@ class Client:
         *,
         key: str | None = None,
         cacert: str | None = None,
+        dialect: str = "v2",
     ) -> None:
         parts = urllib.parse.urlsplit(url if "//" in url else f"//{url}", scheme="http")
         try:
@@ -38,12 +49,14 @@ class Client:
                 hint="an address is like `http://127.0.0.1:8080`",
             )
         self.url = f"{parts.scheme}://{parts.netloc}"
+        self._dialect = load_dialect(dialect)
         self._prefix = parts.path.rstrip("/")
-        self._headers = _key_header(key, parts.scheme, parts.hostname)
+        shown = key_of(key, parts.scheme, parts.hostname)
+        self._headers = {} if shown is None else {"Authorization": f"Bearer {shown}"}
         self._connection: http.client.HTTPConnection
         if parts.scheme == "https":
             self._connection = http.client.HTTPSConnection(
-                parts.hostname, port, timeout=timeout_s, context=_tls(cacert)
+                parts.hostname, port, timeout=timeout_s, context=client_tls(cacert)
             )
         else:
             self._connection = http.client.HTTPConnection(parts.hostname, port, timeout=timeout_s)
@@ -57,12 +70,27 @@ class Client:
             DukouError: the server's own error, `server.not-running` where none answers,
                 `client.server-error` where what answers does not speak of models.
         """
-        answer = self._ask("GET", _target(model, version, alias))
-        if not all(_are_specs(answer.get(side)) for side in ("inputs", "outputs")):
+        answer = self.signature(model, version, alias)
+        if answer is None:
+            raise RemoteError(
+                "client.server-error", f"`{self.url}` does not say what `{model}` takes"
+            )
+        return answer
+
+    def signature(
+        self, model: str, version: str | None = None, alias: str | None = None
+    ) -> dict[str, Any] | None:
+        """The same; None where the dialect has no way to tell."""
+        answer = self._dialect.metadata(self._ask, Target(model, version, alias))
+        if answer is None:
+            return None
+        if not isinstance(answer, dict) or not all(
+            _are_specs(answer.get(side)) for side in ("inputs", "outputs")
+        ):
             raise RemoteError(
                 "client.server-error",
                 f"`{self.url}` answers, but not with the inputs and outputs of a model",
-                hint="is it a server of the Open Inference Protocol?",
+                hint="is it a server of the Open Inference Protocol? `--dialect` names another",
             )
         return answer
 
@@ -78,13 +106,27 @@ class Client:
         Raises:
             DukouError: the server's own error, `server.not-running` where none answers.
         """
-        return self._ask("POST", _target(model, version, alias) + "/infer", request)
+        return self._dialect.infer(self._ask, Target(model, version, alias), request)
+
+    def infer_rows(
+        self,
+        model: str,
+        rows: Sequence[Any],
+        version: str | None = None,
+        alias: str | None = None,
+    ) -> dict[str, Any]:
+        """Sends rows to a model that nobody told the signature of; a V2 response, a row an element.
+
+        Raises:
+            DukouError: as `infer`.
+        """
+        return self._dialect.infer_rows(self._ask, Target(model, version, alias), rows)
 
     def close(self) -> None:
         """Ends the connection."""
         self._connection.close()
 
-    def _ask(self, method: str, target: str, document: Any = None) -> dict[str, Any]:
+    def _ask(self, method: str, target: str, document: Any = None) -> Any:
         try:
             body = None if document is None else json.dumps(document, allow_nan=False)
         except ValueError as error:
@@ -100,14 +142,14 @@ class Client:
             parsed = json.loads(answer)
         except ValueError:
             parsed = None
-        if not isinstance(parsed, dict):
+        if isinstance(parsed, dict) and status != 200:
+            raise server_error(parsed, self.url, status)
+        if status != 200 or not isinstance(parsed, dict | list):
             raise RemoteError(
                 "client.server-error",
                 f"`{self.url}` answered {status} with what is not a JSON object: {answer[:200]!r}",
                 hint="check that a dukou server listens at this address",
             )
-        if status != 200:
-            raise server_error(parsed, self.url, status)
         return parsed
 
     def _exchange(self, method: str, target: str, body: str | None) -> tuple[int, bytes]:
@@ -129,11 +171,15 @@ class Client:
         raise AssertionError("unreachable")  # pragma: no cover
 
 
-def _key_header(key: str | None, scheme: str, host: str) -> dict[str, str]:
-    """The header that carries the key: `--key`, or DUKOU_KEY; never in clear to another machine."""
+def key_of(key: str | None, scheme: str, host: str) -> str | None:
+    """The key that is shown to a server: `--key`, or DUKOU_KEY; never in clear to another machine.
+
+    Raises:
+        InputError: `usage.invalid`: it holds what no key holds, or would travel in clear.
+    """
     text = resolve_setting("key", key).value
     if text is None:
-        return {}
+        return None
     if not text.isascii() or not text.isprintable() or " " in text:
         raise InputError("usage.invalid", "the key holds what no key holds: was it copied whole?")
     if scheme == "http" and not (host == "localhost" or host.startswith("127.") or host == "::1"):
@@ -142,10 +188,10 @@ def _key_header(key: str | None, scheme: str, host: str) -> dict[str, str]:
             f"the key would travel to `{host}` in clear",
             hint="use `https://`, or leave the key away",
         )
-    return {"Authorization": f"Bearer {text}"}
+    return text
 
 
-def _tls(cacert: str | None) -> ssl.SSLContext:
+def client_tls(cacert: str | None) -> ssl.SSLContext:
     """Checks the server's certificate: against this file, else the system's and this installation's own."""
     import ssl
 
@@ -164,15 +210,6 @@ def _tls(cacert: str | None) -> ssl.SSLContext:
         ) from error
 
 
-def _target(model: str, version: str | None, alias: str | None) -> str:
-    words = ["models", model]
-    if version is not None:
-        words += ["versions", version]
-    elif alias is not None:
-        words += ["aliases", alias]
-    return "/v2/" + "/".join(urllib.parse.quote(word, safe="") for word in words)
-
-
 def server_error(document: dict[str, Any], url: str, status: int) -> DukouError:
     """What a server's error says, as ours: our own codes keep their meaning, others are relayed."""
     error = document.get("error")
@@ -183,9 +220,8 @@ def server_error(document: dict[str, Any], url: str, status: int) -> DukouError:
         return error_of_answer(
             {"error": {"code": code, "message": error, "remedy": document.get("remedy")}}, error
         )
-    return RemoteError(
-        "client.server-error", f"`{url}` answered {status}: {str(error or document)[:300]}"
-    )
+    said = error or document.get("message") or document
+    return RemoteError("client.server-error", f"`{url}` answered {status}: {str(said)[:300]}")
 
 
 def _not_running(url: str, error: Exception) -> DukouError:
