@@ -13,7 +13,7 @@ ORT_DYLIB_PATH = $(shell ls $(CURDIR)/$(VENV)/lib/python3*/site-packages/onnxrun
 
 RUST_SOURCES := $(shell find crates spec -name '*.rs' -o -name '*.toml' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help demo test test-python test-rust bench lint format build wheel generate coverage lock check clean
+.PHONY: help demo test test-python test-rust bench lint format build wheel generate compatibility coverage lock check clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -43,6 +43,14 @@ check: ## what this machine lacks, with one install command each
 	@$(BIN)/pip install --quiet --require-hashes --no-deps --target build/openvino -r requirements/openvino.txt
 	@touch $@
 
+# Clients of other servers, and servers to compare with: environments of their own, never ours.
+.stamps/%-venv: .stamps/venv requirements/%.txt
+	@echo "· an environment for the tests (build/$*-venv)"
+	@rm -rf build/$*-venv
+	@$(PYTHON) -m venv build/$*-venv
+	@build/$*-venv/bin/pip install --quiet --require-hashes -r requirements/$*.txt
+	@touch $@
+
 build: .stamps/engine ## set up .venv, build the engine, install the package (editable)
 
 demo: .stamps/engine ## one real model from training to a served endpoint (KEEP=1 leaves the server up)
@@ -55,7 +63,7 @@ test-rust: .stamps/engine
 	@scripts/preflight.sh
 	ORT_DYLIB_PATH=$(ORT_DYLIB_PATH) cargo test --workspace --locked --quiet
 
-test-python: .stamps/engine .stamps/openvino
+test-python: .stamps/engine .stamps/openvino .stamps/clients-venv
 	@scripts/preflight.sh
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
@@ -82,11 +90,15 @@ wheel: .stamps/venv ## the wheel, in dist/
 generate: .stamps/venv ## make the generated files anew (error pages, table schema, coverage)
 	$(BIN)/python scripts/generate.py
 
+compatibility: .stamps/engine .stamps/clients-venv ## record how real clients fare (docs/compatibility.md)
+	$(BIN)/python scripts/compatibility.py
+	$(BIN)/python scripts/generate.py
+
 coverage: ## what was asked for, demand by demand, and where it stands
 	@$(PYTHON) scripts/coverage.py
 
 lock: ## resolve the Python requirements anew (needs uv)
-	for set in dev torch bench openvino; do uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
+	for set in dev torch bench openvino clients mlserver; do uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
 	  --no-emit-find-links --no-strip-extras --no-header --generate-hashes $$(test $$set = openvino && echo --no-deps) -o requirements/$$set.txt requirements/$$set.in; done
 
 clean: ## remove what was built (not the registry under DUKOU_HOME)

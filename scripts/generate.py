@@ -1,4 +1,4 @@
-"""Makes the generated files anew: the pages of errors, the schema of the serving table, the coverage.
+"""Makes the generated files anew: the pages of errors, the schema of the serving table, compatibility, the coverage.
 
 `python scripts/generate.py` writes them; the tests call `pages()` and compare.
 """
@@ -31,6 +31,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs" / "errors.md": _errors(errors),
         ROOT / "python" / "dukou" / "base" / "error_pages.json": _error_pages(errors),
         ROOT / "spec" / "serving-table.schema.json": _schema(),
+        ROOT / "docs" / "compatibility.md": _compatibility(),
         **coverage["pages"](),
     }
 
@@ -71,6 +72,32 @@ def _schema() -> str:
     from dukou.deploy.table import ServingTable
 
     return json.dumps(ServingTable.model_json_schema(), indent=1, sort_keys=True) + "\n"
+
+
+_COMPATIBILITY = """\
+# What real clients do with our server
+
+Client libraries as their makers publish them, unmodified, in an environment of their own: an operation a row. Made
+from `conformance/clients.json`, which `make compatibility` records; `tests/compatibility/test_clients.py` runs every
+operation again and fails where one fares otherwise than this page says, be it worse or better. Numbers are compared
+with those that ONNX Runtime gives by itself.
+
+**Not compared**: no TensorFlow Serving binary can be had where this is developed. Its clients are tried, their expected
+answers are those of its documentation and source; no live one was asked the same, and no claim is made about its speed.
+"""
+
+
+def _compatibility() -> str:
+    """What passed, client by client."""
+    text = (ROOT / "conformance" / "clients.json").read_text(encoding="utf-8")
+    lines = [_COMPATIBILITY]
+    for client in json.loads(text):
+        lines += [f"## {client['name']}", ""]
+        lines += [f"`{client['package']}` {client['version']}.", ""]
+        lines += ["| operation | with our server |", "| --- | --- |"]
+        lines += [f"| {name} | {state} |" for name, state in client["operations"].items()]
+        lines.append("")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
