@@ -1,8 +1,8 @@
 """Runs the commands and snippets of a Markdown page, in order, in one clean folder.
 
 - Blocks marked `sh` run in bash with `-eu -o pipefail`; blocks marked `python` with this Python.
-- A line that begins with `dukou serve` or `dukou fleet up` goes on until somebody ends it: it is started beside
-  the rest, and the page goes on once the server says that it is ready.
+- A line that begins with `dukou serve`, `dukou fleet up` or `dukou migrate --from` goes on until somebody ends it:
+  it is started beside the rest, and the page goes on once the server says that it is ready.
 - Ports stand in pages as people type them (8080); here each is replaced by a free one.
 - A block after `<!-- run elsewhere: PATH -->` is run by the test at PATH, which must exist.
 - A block after `<!-- needs: torch -->` is run where this module can be imported.
@@ -26,6 +26,7 @@ _BLOCK = re.compile(
     r"^```(?P<language>sh|python)\n(?P<body>.*?)^```$",
     flags=re.MULTILINE | re.DOTALL,
 )
+_SERVERS = ("dukou serve ", "dukou fleet up ", "dukou migrate --from ")
 _PORT = re.compile(r"\b(808[0-5])\b")
 
 
@@ -82,7 +83,7 @@ class PageRun:
             return self._finish([sys.executable, "-W", "error", "-c", body])
         printed, pending = "", ""
         for line in body.splitlines(keepends=True):
-            if line.startswith(("dukou serve ", "dukou fleet up ")) and "--help" not in line:
+            if line.startswith(_SERVERS) and "--help" not in line:
                 printed += self._script(pending)
                 pending = ""
                 self._serve(line)

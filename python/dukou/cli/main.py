@@ -45,6 +45,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
         "edge": Command("dukou.cli.edge", "a folder for a device that keeps itself up to date"),
         "predict": Command("dukou.cli.predict", "send rows to a server: CSV, JSON, NPY or stdin"),
+        "migrate": Command(
+            "dukou.cli.migrate", "stand in front of an old server, compare, and take over"
+        ),
         "keys": Command("dukou.cli.keys", "who may ask a server off loopback: add, rotate, revoke"),
         "devices": Command(
             "dukou.cli.devices", "what this machine and its runtime offer a model to run on"
