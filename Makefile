@@ -13,7 +13,7 @@ ORT_DYLIB_PATH = $(shell ls $(CURDIR)/$(VENV)/lib/python3*/site-packages/onnxrun
 
 RUST_SOURCES := $(shell find crates spec -name '*.rs' -o -name '*.toml' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help demo test test-python test-rust bench lint format build wheel generate compatibility coverage lock check clean
+.PHONY: help demo test test-python test-rust bench lint format build wheel generate compatibility compare coverage lock check clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -92,6 +92,10 @@ generate: .stamps/venv ## make the generated files anew (error pages, table sche
 
 compatibility: .stamps/engine .stamps/clients-venv ## record how real clients fare (docs/compatibility.md)
 	$(BIN)/python scripts/compatibility.py
+	$(BIN)/python scripts/generate.py
+
+compare: .stamps/engine .stamps/clients-venv .stamps/mlserver-venv ## ask KServe and MLServer the same, and record what differs
+	$(BIN)/python scripts/compatibility.py peers
 	$(BIN)/python scripts/generate.py
 
 coverage: ## what was asked for, demand by demand, and where it stands

@@ -87,8 +87,18 @@ answers are those of its documentation and source; no live one was asked the sam
 """
 
 
+_PEERS = """\
+## Asked the same as other servers
+
+The same requests, good and bad, were sent to our server and to others that hold the same weights: status, fields and
+numbers are compared; the words of errors, and what ours say beside `error`, are not. Each difference stands here with
+its reason. Made from `conformance/peers.json`, which `make compare` records; `tests/compatibility/test_peers.py` asks
+KServe's server again.
+"""
+
+
 def _compatibility() -> str:
-    """What passed, client by client."""
+    """What passed, client by client; how answers differ, server by server."""
     text = (ROOT / "conformance" / "clients.json").read_text(encoding="utf-8")
     lines = [_COMPATIBILITY]
     for client in json.loads(text):
@@ -97,6 +107,20 @@ def _compatibility() -> str:
         lines += ["| operation | with our server |", "| --- | --- |"]
         lines += [f"| {name} | {state} |" for name, state in client["operations"].items()]
         lines.append("")
+    lines.append(_PEERS)
+    text = (ROOT / "conformance" / "peers.json").read_text(encoding="utf-8")
+    for peer in json.loads(text):
+        lines += [f"### {peer['name']} {peer['version']}", ""]
+        for protocol, questions in peer["protocols"].items():
+            alike = sum(not differing for differing in questions.values())
+            lines += [f"{protocol}: {alike} of {len(questions)} questions are answered alike.", ""]
+            lines += ["| difference | why | asked |", "| --- | --- | --- |"]
+            rows: dict[tuple[str, str], list[str]] = {}
+            for question, differing in questions.items():
+                for row in differing.items():
+                    rows.setdefault(row, []).append(question)
+            lines += [f"| {w} | {r} | {'; '.join(asked)} |" for (w, r), asked in rows.items()]
+            lines.append("")
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import h11
 
@@ -85,8 +86,11 @@ class Body:
         # The client is gone: it is not the upstream's fault when a request then ends half-way.
         self.client_gone = False
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self, upstream: Link | None = None) -> AsyncIterator[bytes]:
         """The body from its beginning, as far as it came before, and then as it comes.
+
+        Args:
+            upstream: where the pieces go: what it holds back is written before the client is waited for.
 
         Raises:
             Broken: the client's connection broke off.
@@ -94,11 +98,7 @@ class Body:
         for piece in list(self.kept.pieces):
             yield piece
         while not self.ended:
-            try:
-                event = await self._client.receive()
-            except Broken:
-                self.client_gone = True
-                raise
+            event = await self._next(upstream)
             if isinstance(event, h11.Data):
                 piece = bytes(event.data)
                 self.kept.add(piece)
@@ -108,6 +108,22 @@ class Body:
             else:
                 self.client_gone = True
                 raise Broken("the client left within its request")
+
+    async def _next(self, upstream: Link | None) -> Any:
+        try:
+            event = self._client.at_hand()
+        except Broken:
+            self.client_gone = True
+            raise
+        if event is not None:
+            return event
+        if upstream is not None:
+            await upstream.flush()
+        try:
+            return await self._client.receive()
+        except Broken:
+            self.client_gone = True
+            raise
 
     @property
     def can_be_sent_again(self) -> bool:

@@ -75,7 +75,7 @@ def compare(old: Answer, new: Answer, tolerance: Tolerance) -> str | None:
         return None
     try:
         left, right = _parsed(old), _parsed(new)
-    except (ValueError, KeyError, TypeError, LookupError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         return None if old.body == new.body else f"an answer cannot be read: {error}"
     return next(_differences(left, right, "", tolerance), None)
 
@@ -100,9 +100,10 @@ def _parsed(answer: Answer) -> Any:
 def _tensors(outputs: list[dict[str, Any]], rest: bytes) -> Iterator[tuple[str, Any]]:
     place = 0
     for output in outputs:
-        size = output.get("parameters", {}).get("binary_data_size")
+        # KServe writes `null` where it has none.
+        size = (output.get("parameters") or {}).get("binary_data_size")
         if size is None:
-            data = list(_flat(output.get("data", [])))
+            data = list(_flat(output.get("data") or []))
         else:
             data = _elements(output["datatype"], rest[place : place + int(size)])
             place += int(size)

@@ -166,9 +166,9 @@ class Forwarder:
         async def upload() -> None:
             nonlocal sent
             try:
-                await link.send(upstream.head(request))
-                async for piece in body.pieces():
-                    await link.send(h11.Data(data=piece))
+                await link.send(upstream.head(request), more=True)
+                async for piece in body.pieces(link):
+                    await link.send(h11.Data(data=piece), more=True)
                 await link.send(h11.EndOfMessage())
                 sent = time.monotonic()
             except Broken:
@@ -179,22 +179,21 @@ class Forwarder:
         uploading = asyncio.create_task(upload())
         try:
             head = await _answer_head(link)
-            await _to_client(
-                client,
-                body,
-                h11.Response(
-                    status_code=head.status_code,
-                    reason=head.reason,
-                    headers=onward(head.headers),
-                ),
+            begin = h11.Response(
+                status_code=head.status_code, reason=head.reason, headers=onward(head.headers)
             )
+            await _to_client(client, body, begin)
             while True:
-                event = await link.receive()
+                event = link.at_hand()
+                if event is None:
+                    await _to_client(client, body, None)
+                    event = await link.receive()
                 if isinstance(event, h11.Data):
                     answer.add(bytes(event.data))
                     await _to_client(client, body, h11.Data(data=event.data))
                 elif isinstance(event, h11.EndOfMessage):
                     await _to_client(client, body, h11.EndOfMessage())
+                    await _to_client(client, body, None)
                     return head, time.monotonic() - sent
                 else:
                     raise Broken("the server closed the connection within its answer")
@@ -214,9 +213,13 @@ async def _answer_head(link: Link) -> h11.Response:
             raise Broken("the server closed the connection without an answer")
 
 
-async def _to_client(client: Link, body: Body, event: h11.Event) -> None:
+async def _to_client(client: Link, body: Body, event: h11.Event | None) -> None:
+    """Sends an event together with what comes next; None: whatever was held back."""
     try:
-        await client.send(event)
+        if event is None:
+            await client.flush()
+        else:
+            await client.send(event, more=True)
     except Broken:
         body.client_gone = True
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections import deque
 from typing import Any
@@ -49,10 +50,30 @@ class Link:
         self._reader = reader
         self._writer = writer
         self._http = h11.Connection(ours, max_incomplete_event_size=_LARGEST_HEAD)
+        self._held = b""
+        # asyncio sees to it for sockets that it made itself alone; without it a small answer waits 40 ms.
+        at = writer.get_extra_info("socket")
+        if at is not None:
+            at.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # Whether something of this message's answer was heard: it may not be asked again then.
         self.heard = False
         # Whether it carried a message before: the other side may have closed it meanwhile.
         self.used = False
+
+    def at_hand(self) -> Any:
+        """The next event where it has come already; None where it would have to be waited for.
+
+        Raises:
+            Broken: what came is no HTTP.
+        """
+        try:
+            event = self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            raise Broken(str(error)) from error
+        if event is h11.NEED_DATA:
+            return None
+        self.heard = True
+        return event
 
     async def receive(self) -> Any:
         """The next event: a head, a piece of a body, its end; `ConnectionClosed` at the end.
@@ -60,30 +81,47 @@ class Link:
         Raises:
             Broken: the connection broke off within a message, or it is no HTTP.
         """
-        try:
-            while True:
-                event = self._http.next_event()
-                if event is not h11.NEED_DATA:
-                    self.heard = True
-                    return event
-                if self._http.they_are_waiting_for_100_continue:
-                    await self.send(h11.InformationalResponse(status_code=100, headers=[]))
+        while True:
+            event = self.at_hand()
+            if event is not None:
+                return event
+            if self._http.they_are_waiting_for_100_continue:
+                await self.send(h11.InformationalResponse(status_code=100, headers=[]))
+            try:
                 self._http.receive_data(await self._reader.read(_READ_BYTES))
-        except (h11.RemoteProtocolError, OSError) as error:
-            raise Broken(str(error)) from error
+            except (h11.RemoteProtocolError, OSError) as error:
+                raise Broken(str(error)) from error
 
-    async def send(self, event: Any) -> None:
+    async def send(self, event: Any, *, more: bool = False) -> None:
         """Writes an event; waits for as long as the other side does not take it.
+
+        Args:
+            event: a head, a piece of a body, its end.
+            more: something follows at once: it is written together with that, or by `flush`.
 
         Raises:
             Broken: the connection is gone.
         """
         try:
-            data = self._http.send(event)
-            if data:
-                self._writer.write(data)
-                await self._writer.drain()
-        except (h11.LocalProtocolError, OSError) as error:
+            self._held += self._http.send(event) or b""
+        except h11.LocalProtocolError as error:
+            raise Broken(str(error)) from error
+        if not more or len(self._held) >= _READ_BYTES:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Writes what is held back.
+
+        Raises:
+            Broken: the connection is gone.
+        """
+        if not self._held:
+            return
+        held, self._held = self._held, b""
+        try:
+            self._writer.write(held)
+            await self._writer.drain()
+        except OSError as error:
             raise Broken(str(error)) from error
 
     @property

@@ -125,9 +125,9 @@ class Mirror:
         for fresh in (False, True):
             link = await self._upstream.open(fresh=fresh)
             try:
-                await link.send(self._upstream.head(request))
+                await link.send(self._upstream.head(request), more=True)
                 if body:
-                    await link.send(h11.Data(data=body))
+                    await link.send(h11.Data(data=body), more=True)
                 await link.send(h11.EndOfMessage())
                 status, headers = 0, {}
                 room = Kept(Room(_LARGEST_ANSWER))
