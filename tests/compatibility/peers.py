@@ -110,7 +110,9 @@ def version_of(peer: Peer) -> str:
     return done.stdout.strip()
 
 
-def differing(there: Address, here: Address, questions: Sequence[Question]) -> dict[str, list[str]]:
+def differing_of(
+    there: Address, here: Address, questions: Sequence[Question]
+) -> dict[str, list[str]]:
     """Question → how the answers differ."""
     return {
         question.name: differences(question, ask(there, question), ask(here, question))
@@ -122,7 +124,7 @@ def compare_with(peer: Peer, here: Address, model: Path) -> dict[str, Any]:
     """All that is asked of a peer, by protocol, beside what our server answers."""
     with running(peer, model) as there:
         found = {
-            protocol: differing(there, here, questions)
+            protocol: differing_of(there, here, questions)
             for protocol, questions in peer.questions.items()
         }
     return {"name": peer.name, "version": version_of(peer), "protocols": found}
