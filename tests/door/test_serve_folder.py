@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.serving import House, exchange, write_model
+from tests.serving import House, Load, RunningServer, exchange, wait_until, write_model
 
 ROWS = json.dumps({"instances": [[1, 2, 3, 4]]})
 
@@ -149,3 +149,42 @@ def test_an_image_carries_the_version_that_answers(
         ("iris", "10"),
         ("plain", "1"),
     ]
+
+
+def _refuses(server: RunningServer, name: str, version: str) -> bool:
+    return exchange(server.address, "GET", f"/v2/models/{name}/versions/{version}")[0] != 200
+
+
+def test_what_is_put_into_the_folder_is_served(house: House, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    (folder / "iris" / "1").mkdir(parents=True)
+    write_model(folder / "iris" / "1" / "model.onnx")
+    write_model(folder / "plain.onnx")
+    with (
+        house.serving(folder) as server,
+        Load(server.address, "iris", clients=2, keep=True) as load,
+    ):
+        load.more(20)
+        # As a copy that takes a while: what is there half-way is not served.
+        (folder / "iris" / "3").mkdir()
+        write_model(folder / "iris" / "3" / "model.onnx", scale=2.0)
+        wait_until(lambda: _versions(server.address, "iris") == ["3"], "version 3 is served")
+        load.more(20)
+        (folder / "iris" / "4").mkdir()
+        (folder / "iris" / "4" / "model.onnx").write_bytes(b"no model")
+        said = server.process.stderr
+        assert said is not None
+        warning = ""
+        while "warning" not in warning:
+            warning = said.readline()
+        assert "the engine refused its table" in warning
+        assert "is not an ONNX model" in warning
+        assert _versions(server.address, "iris") == ["3"]
+        (folder / "plain.onnx").unlink()
+        (folder / "iris" / "4" / "model.onnx").unlink()
+        (folder / "iris" / "4").rmdir()
+        wait_until(lambda: _refuses(server, "plain", "1"), "what was taken away is not served")
+        load.more(20)
+        load.stop()
+        assert set(load.outcomes) == {"ok"}
+        assert set(load.versions) == {"1", "3"}

@@ -65,6 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WHICH",
         help="of a folder's numbered versions: `latest`, `all`, or how many of the latest",
     )
+    parser.add_argument(
+        "--no-follow",
+        dest="follow",
+        action="store_false",
+        help="of a folder of models, leave out what is put there later",
+    )
     parser.add_argument("--secure", action="store_true", help="TLS and keys on loopback too")
     parser.add_argument(
         "--insecure", action="store_true", help="off loopback for anybody, in clear"
@@ -173,6 +179,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         host=arguments.host,
         port=ports.pop(FIRST),
         ports=ports,
+        follow=arguments.follow,
         engine=arguments.engine,
         runtime=arguments.runtime,
         threads=arguments.threads,

@@ -17,6 +17,7 @@ from dukou.deploy.door import LOOPBACK, Door, check_networks
 from dukou.deploy.override import NO_OVERRIDE, Override
 from dukou.serve.bare import FileModel, file_model, name_of_file
 from dukou.serve.find import find_engine, find_runtime
+from dukou.serve.follow import Followed
 from dukou.serve.listen import is_loopback
 from dukou.serve.order import Order, Reference
 from dukou.serve.process import ChildProcess, describe_end
@@ -58,6 +59,7 @@ def choose(
     door: Door | None = None,
     override: Override = NO_OVERRIDE,
     ports: Mapping[str, int] | None = None,
+    follow: bool = True,
 ) -> Order:
     """What to serve, every part of it checked as far as it can be without starting anything.
 
@@ -77,6 +79,7 @@ def choose(
         door: who may come in; whoever is on this machine where None.
         override: what is said of every model in place of its deployment's word.
         ports: of further sockets, by their names.
+        follow: whether what is put into a folder of models later is served too.
 
     Raises:
         InputError: `formats.*`, `folder.*`, `usage.invalid`, `config.invalid`.
@@ -91,11 +94,14 @@ def choose(
     golden: dict[str, list[dict[str, Any]]] = {}
     references: list[Reference] = []
     documents: list[Path] = []
+    folders: list[Followed] = []
     notes: list[str] = []
     taken: set[str] = set()
+    converted: dict[Path, tuple[Path, list[dict[str, Any]] | None]] = {}
 
     def convert(path: Path) -> tuple[Path, list[dict[str, Any]] | None]:
-        return _as_onnx(path, home, trust_pickle=trust_pickle)
+        converted[path] = _as_onnx(path, home, trust_pickle=trust_pickle)
+        return converted[path]
 
     for index, word in enumerate(models):
         said = parse_model_name(names[index]) if index < len(names) else None
@@ -113,6 +119,7 @@ def choose(
             files |= named
             golden |= found.golden
             notes += found.notes
+            folders.append(Followed(path, said, policy, converted))
             continue
         name = said or (name_of_file(path) if is_file else model_of_reference(text))
         _claim([name], taken)
@@ -138,6 +145,7 @@ def choose(
         override=override,
         notes=notes,
         ports=ports or {},
+        folders=folders if follow else (),
     )
 
 

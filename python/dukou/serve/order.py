@@ -16,6 +16,7 @@ from dukou.deploy.door import LOOPBACK, Door
 from dukou.deploy.override import NO_OVERRIDE, Override
 from dukou.serve.bare import FileModel
 from dukou.serve.folder import ServerFolder, running_servers
+from dukou.serve.follow import Followed
 
 # The socket that a server's address is of. A table binds policies and dialects to names.
 LISTENER = "http"
@@ -51,6 +52,7 @@ class Order(NamedTuple):
         door: who may come in.
         override: what is said of every model in place of its deployment's word.
         notes: sentences for the person who starts it.
+        folders: of models, followed as what lies in them changes.
         ports: of the other sockets, by their names, where the ports of another server are opened.
     """
 
@@ -67,6 +69,7 @@ class Order(NamedTuple):
     override: Override = NO_OVERRIDE
     notes: Sequence[str] = ()
     ports: Mapping[str, int] = {}
+    folders: Sequence[Followed] = ()
 
     @property
     def all_ports(self) -> dict[str, int]:

@@ -25,6 +25,7 @@ from dukou.deploy import defaults
 from dukou.serve.bare import bare_table
 from dukou.serve.engine import EngineProcess, refusal
 from dukou.serve.folder import new_folder, remove_tree
+from dukou.serve.follow import Follower, Offer
 from dukou.serve.keep import Kept
 from dukou.serve.listen import address_of, open_listeners
 from dukou.serve.order import LISTENER, Layout, Order, allowed_connections, replica_of
@@ -33,8 +34,9 @@ from dukou.serve.process import ChildProcess, last_lines
 # Beyond the engine's own limit for a drain.
 _DRAIN_SPARE_S = 5.0
 _HOUSEKEEPING_S = 5.0
-# How long a changed key waits at most before it is seen.
+# How long a changed key waits at most before it is seen; how often a folder of models is looked at.
 _KEYS_S = 0.25
+_FOLLOW_S = 1.0
 _LARGEST_ACCESS_LOG = 64 * 1024 * 1024
 _CONTROL_LIFELINE = 3
 
@@ -76,6 +78,11 @@ class Supervisor:
         self._housekeeping_due = 0.0
         self._keys_due = 0.0
         self._keys: object = None
+        # With control, control holds the table: what lies in folders is then what lay there at the start.
+        follows = order.folders and not order.needs_control
+        self._follower = Follower(order.folders, order.files) if follows else None
+        self._follow_due = 0.0
+        self._offer: Offer | None = None
         self._sequence = 1
 
     def run(self) -> int:
@@ -119,6 +126,7 @@ class Supervisor:
             for kept in self._all_kept():
                 self._keep_running(kept, now)
             self._keep_keys(now)
+            self._follow_folders(now)
             self._keep_house(now)
 
     def _seconds_to_next_duty(self) -> float:
@@ -126,6 +134,8 @@ class Supervisor:
         dues = [kept.due for kept in self._all_kept() if kept.due is not None]
         if self._keeps_keys:
             dues.append(self._keys_due)
+        if self._follower is not None:
+            dues.append(self._follow_due)
         return max(0.0, min([self._housekeeping_due, *dues]) - now)
 
     def _keep_running(self, kept: Kept, now: float) -> None:
@@ -358,18 +368,58 @@ class Supervisor:
         """Has the engine know of keys that were made, rotated or revoked meanwhile."""
         if not self._keeps_keys or now < self._keys_due or not self._ready:
             return
+        if self._offer is not None:
+            return  # a table is under way, with the keys of a moment ago
         self._keys_due = now + _KEYS_S
         token = self.order.door.token(self.layout.home)
         if token == self._keys or self._engine is None:
             return
         try:
-            served = self._engine.api.table()
-            self._sequence = 1 + (0 if served is None else int(served["sequence"]))
-            self._engine.api.put_table(self._bare_table(allowed_connections()), timeout_s=30.0)
+            self._engine.api.put_table(self._next_table(self._engine), timeout_s=30.0)
             self._keys = token
         except DukouError as error:
             self._keys_due = now + _HOUSEKEEPING_S
             self._say(f"warning: changed keys are not in force yet: {error}")
+
+    def _next_table(self, engine: EngineProcess) -> dict[str, Any]:
+        """The table of now, under the number after the served one's."""
+        served = engine.api.table()
+        self._sequence = 1 + (0 if served is None else int(served["sequence"]))
+        return self._bare_table(allowed_connections())
+
+    def _follow_folders(self, now: float) -> None:
+        """Has the engine serve what was put into a followed folder meanwhile, beside what it serves."""
+        if self._follower is None or now < self._follow_due or not self._ready:
+            return
+        self._follow_due = now + _FOLLOW_S
+        if self._offer is not None:
+            if self._offer.is_alive():
+                return
+            self._offer_ended(self._offer, self._follower)
+            self._offer = None
+        try:
+            files = self._follower.look()
+        except DukouError as error:
+            self._say(f"warning: the table is kept as it is: {error}")
+            return
+        if files is None or self._engine is None:
+            return
+        before, self.order = self.order, self.order._replace(files=files)
+        try:
+            self._offer = Offer(self._engine.api, self._next_table(self._engine), files)
+        except DukouError:
+            # The engine is being started again: it is offered once that is done.
+            self.order = before
+            self._follower.look_again()
+
+    def _offer_ended(self, offer: Offer, follower: Follower) -> None:
+        if offer.error is None:
+            self._say(f"serving {follower.taken(offer.files)}")
+            return
+        # Why it was refused the engine says itself.
+        self.order = self.order._replace(files=follower.served)
+        if offer.error.code == "engine.unreachable":
+            follower.look_again()
 
     def _keep_house(self, now: float) -> None:
         if now < self._housekeeping_due:
