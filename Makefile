@@ -51,6 +51,13 @@ check: ## what this machine lacks, with one install command each
 	@build/$*-venv/bin/pip install --quiet --require-hashes -r requirements/$*.txt
 	@touch $@
 
+# TensorFlow Serving's stubs, for the tests: without TensorFlow, which they would bring.
+.stamps/tensorflow-serving: .stamps/venv requirements/tensorflow-serving.txt
+	@echo "· TensorFlow Serving's stubs, for the tests (build/tensorflow-serving)"
+	@rm -rf build/tensorflow-serving
+	@$(BIN)/pip install --quiet --require-hashes --no-deps --target build/tensorflow-serving -r requirements/tensorflow-serving.txt
+	@touch $@
+
 build: .stamps/engine ## set up .venv, build the engine, install the package (editable)
 
 demo: .stamps/engine ## one real model from training to a served endpoint (KEEP=1 leaves the server up)
@@ -63,7 +70,7 @@ test-rust: .stamps/engine
 	@scripts/preflight.sh
 	ORT_DYLIB_PATH=$(ORT_DYLIB_PATH) cargo test --workspace --locked --quiet
 
-test-python: .stamps/engine .stamps/openvino .stamps/clients-venv
+test-python: .stamps/engine .stamps/openvino .stamps/clients-venv .stamps/tensorflow-serving
 	@scripts/preflight.sh
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
@@ -102,8 +109,8 @@ coverage: ## what was asked for, demand by demand, and where it stands
 	@$(PYTHON) scripts/coverage.py
 
 lock: ## resolve the Python requirements anew (needs uv)
-	for set in dev torch bench openvino clients mlserver; do uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
-	  --no-emit-find-links --no-strip-extras --no-header --generate-hashes $$(test $$set = openvino && echo --no-deps) -o requirements/$$set.txt requirements/$$set.in; done
+	for set in dev torch bench openvino clients mlserver tensorflow-serving; do uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
+	  --no-emit-find-links --no-strip-extras --no-header --generate-hashes $$(case $$set in openvino|tensorflow-serving) echo --no-deps;; esac) -o requirements/$$set.txt requirements/$$set.in; done
 
 clean: ## remove what was built (not the registry under DUKOU_HOME)
 	rm -rf $(VENV) .stamps target build dist demo

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import grpc
 import pytest
 from tests.secure import SecureClient, make_key
 from tests.serving import BODY, House, RunningServer, write_model
@@ -19,7 +20,7 @@ from tests.serving import BODY, House, RunningServer, write_model
 from dukou.trust.access import KeyStore
 
 ROOT = Path(__file__).parents[2]
-ENDPOINTS: list[dict[str, str]] = tomllib.loads((ROOT / "spec" / "endpoints.toml").read_text())[
+ENDPOINTS: list[dict[str, Any]] = tomllib.loads((ROOT / "spec" / "endpoints.toml").read_text())[
     "endpoint"
 ]
 MODELS = ("a", "b", "nothing")
@@ -120,6 +121,8 @@ def expected(needs: str, role: Role, model: str, path: str) -> set[tuple[int, st
 def cases() -> Iterator[tuple[str, str, str, str]]:
     """Method, path, what it needs, and the model that it is about."""
     for endpoint in ENDPOINTS:
+        if "grpc" in endpoint:
+            continue
         for model in MODELS if "{model}" in endpoint["path"] else ("a",):
             path = endpoint["path"].replace("{model}", model).replace("{version}", "1")
             # A bare file has no alias; its version answers to its name there too where it is one.
@@ -164,6 +167,67 @@ def test_every_endpoint_with_tls_and_keys(place: Place, name: str) -> None:
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(ask, asked))
         list(pool.map(ask_elsewhere, ELSEWHERE))
+
+
+def calls() -> Iterator[tuple[str, str, str, bytes]]:
+    """Path, what it needs, the model that it is about, and a message that names it."""
+    for endpoint in ENDPOINTS:
+        path = endpoint["path"]
+        if "grpc" not in endpoint:
+            continue
+        for model in MODELS if "with model" in endpoint["needs"] else ("a",):
+            message = _field(1, model.encode())
+            if path.startswith("/tensorflow"):
+                message = _field(1, message)
+            if path.endswith("GetModelMetadata"):
+                message += _field(2, b"signature_def")
+            if path.endswith("ModelInfer"):
+                x = [_field(1, b"x"), _field(2, b"FP32"), _field(3, b"\x01\x04")]
+                message += _field(5, b"".join(x)) + _field(7, bytes(16))
+            if path.endswith("/Predict"):
+                shape = _field(2, _field(2, b"\x08\x01") + _field(2, b"\x08\x04"))
+                message += _field(2, _field(1, b"x") + _field(2, b"\x08\x01" + shape))
+            yield path, endpoint["needs"], model, message
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A protobuf field with a length."""
+    assert len(content) < 128
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_every_call_with_tls_and_keys(place: Place, name: str) -> None:
+    role, key = ROLES[name], place.keys[name]
+    metadata = [("authorization", f"Bearer {key}")] if key else []
+    trusted = Path(place.server.facts["certificate"]).read_bytes()
+    address = f"localhost:{place.server.address[1]}"
+    asked = list(calls())
+    assert len(asked) >= 20
+    with grpc.secure_channel(address, grpc.ssl_channel_credentials(trusted)) as channel:
+
+        def ask(case: tuple[str, str, str, bytes]) -> None:
+            path, needs, model, message = case
+            call = channel.unary_unary(path, lambda m: m, lambda m: m)
+            code = ""
+            try:
+                if path.endswith("/Watch"):
+                    watching = channel.unary_stream(path, lambda m: m, lambda m: m)
+                    next(watching(message, metadata=metadata, timeout=30))
+                else:
+                    call(message, metadata=metadata, timeout=30)
+            except grpc.RpcError as error:
+                code = dict(error.trailing_metadata())["dukou-code"]
+                if role.refused == code:
+                    assert error.code() == grpc.StatusCode.UNAUTHENTICATED, path
+            codes = {code for _, code in expected(needs, role, model, path)}
+            if path.endswith("/ModelReady"):
+                # A model that is not there is not ready, which is an answer.
+                codes = {code.replace("request.unknown-model", "") for code in codes}
+            assert code in codes, (path, model)
+
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(ask, asked))
 
 
 def test_a_caller_hears_only_of_its_models(place: Place) -> None:

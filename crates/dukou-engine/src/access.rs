@@ -71,8 +71,16 @@ pub struct Origin<'o> {
 /// hear that.
 pub const fn needed(target: Option<&Target>) -> Needed<'_> {
     match target {
-        Some(Target::Live | Target::Ready) => Needed::Nothing,
-        None | Some(Target::ServerMetadata | Target::ModelList | Target::InferOnly) => Needed::Key,
+        Some(Target::Live | Target::Ready | Target::Watch) => Needed::Nothing,
+        // What a message says is asked about again, once it is there: `permit`.
+        None
+        | Some(
+            Target::ServerMetadata
+            | Target::ModelList
+            | Target::InferOnly
+            | Target::Message { .. }
+            | Target::Stream,
+        ) => Needed::Key,
         Some(
             Target::ModelMetadata { model, .. }
             | Target::ModelReady { model, .. }
@@ -132,8 +140,17 @@ pub fn enforce(
         )
     })?;
     let caller = authenticate(policy, serving, origin, head, needed)?;
+    permit(&caller, target).map(|()| caller)
+}
+
+/// Says that a known caller may ask this.
+///
+/// # Errors
+/// `access.no-key`, `access.forbidden`.
+pub fn permit(caller: &Caller, target: Option<&Target>) -> Result<(), Failure> {
+    let needed = needed(target);
     if caller.may(needed) {
-        return Ok(caller);
+        return Ok(());
     }
     Err(match &caller.may {
         May::Nothing => Failure::new(ErrorCode::AccessNoKey, "this needs a key"),

@@ -47,9 +47,21 @@ fn the_list_of_endpoints_is_what_is_enforced() {
         let said = |key: &str| endpoint[key].as_str().unwrap();
         let path = said("path").replace("{model}", "digits").replace("{version}", "1");
         let path = path.replace("{alias}", "champion");
-        let request = Request::builder().method(said("method")).uri(&*path).body(()).unwrap();
-        let asked = crate::address::address(&request.into_parts().0).unwrap();
+        let mut request = Request::builder().method(said("method")).uri(&*path);
+        let is_call = endpoint.get("grpc").is_some();
+        if is_call {
+            request = request.header("content-type", "application/grpc");
+        }
+        let head = request.body(()).unwrap().into_parts().0;
+        let mut asked = crate::address::address(&head).unwrap();
+        assert_eq!(asked.dialect.is_grpc(), is_call, "{path}");
         assert_eq!(asked.target.operation(), said("operation"), "{path}");
+        if let Target::Message { .. } = asked.target {
+            // A stranger's message is not read at all.
+            assert_eq!(needed(Some(&asked.target)), Needed::Key, "{path}");
+            asked = crate::hear::named(&asked, &head, &[message_about_digits(&path)]).unwrap();
+            assert_eq!(asked.target.operation(), said("operation"), "{path}");
+        }
         let needed = match needed(Some(&asked.target)) {
             Needed::Nothing => "nobody".to_owned(),
             Needed::Key => "key".to_owned(),
@@ -61,6 +73,15 @@ fn the_list_of_endpoints_is_what_is_enforced() {
         };
         assert_eq!(needed, said("needs"), "{path}");
     }
+}
+
+/// A message that names the model: in its first field, or in the first of its first.
+fn message_about_digits(path: &str) -> bytes::Bytes {
+    let mut name = b"\x0a\x06digits".to_vec();
+    if path.starts_with("/tensorflow") {
+        name = [&b"\x0a\x08"[..], &name, b"\x12\x0dsignature_def"].concat();
+    }
+    name.into()
 }
 
 #[test]

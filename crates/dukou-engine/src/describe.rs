@@ -10,12 +10,12 @@ use serde_json::json;
 
 use crate::{
     access::Caller,
-    admit,
+    admit, describe_call,
     engine::Engine,
     metrics,
     reply::Rope,
     route::route,
-    serving::{Model, Serving},
+    serving::{Lane, Model, Serving},
 };
 
 /// A description: its content type and its text.
@@ -33,6 +33,9 @@ pub fn describe(
     (dialect, target): (Dialect, &Target),
     path: &str,
 ) -> Result<Described, Failure> {
+    if dialect.is_grpc() {
+        return describe_call::describe(engine, serving, (dialect, target), path);
+    }
     let text = match target {
         Target::Live => v2::encode_live(true),
         Target::Ready => {
@@ -76,21 +79,7 @@ pub fn describe(
                 let text = tensorflow::encode_metadata(model.name.as_str(), version, signature);
                 return Ok(json_text(text));
             }
-            let versions: Vec<&str> =
-                model.versions.iter().map(|lane| lane.version.version.as_str()).collect();
-            v2::encode_model_metadata(&v2::ModelDescription {
-                name: model.name.as_str(),
-                versions: &versions,
-                platform: lane.version.way.platform(),
-                provider: lane
-                    .version
-                    .facts
-                    .providers
-                    .first()
-                    .map(String::as_str)
-                    .filter(|provider| *provider != dukou_ort::CPU),
-                signature: &lane.version.signature,
-            })
+            described(model, lane, v2::encode_model_metadata)
         }
         Target::Repository { .. } => {
             return Err(Failure::new(
@@ -99,7 +88,11 @@ pub fn describe(
                  and `dukou` on the command line changes what is served",
             ));
         }
-        Target::Infer { .. } | Target::InferOnly => {
+        Target::Infer { .. }
+        | Target::InferOnly
+        | Target::Message { .. }
+        | Target::Stream
+        | Target::Watch => {
             return Err(Failure::new(
                 ErrorCode::EngineInternal,
                 "an inference is not a description",
@@ -109,6 +102,27 @@ pub fn describe(
     Ok(json_text(text))
 }
 
+/// What there is to say of a model, as `encode` says it.
+pub fn described<T>(
+    model: &Model,
+    lane: &Lane,
+    encode: impl FnOnce(&v2::ModelDescription<'_>) -> T,
+) -> T {
+    let versions: Vec<&str> =
+        model.versions.iter().map(|lane| lane.version.version.as_str()).collect();
+    let providers = &lane.version.facts.providers;
+    encode(&v2::ModelDescription {
+        name: model.name.as_str(),
+        versions: &versions,
+        platform: lane.version.way.platform(),
+        provider: providers
+            .first()
+            .map(String::as_str)
+            .filter(|provider| *provider != dukou_ort::CPU),
+        signature: &lane.version.signature,
+    })
+}
+
 fn json_text(text: Vec<u8>) -> Described {
     (HeaderValue::from_static("application/json"), Rope::from(bytes::Bytes::from(text)))
 }
@@ -116,16 +130,25 @@ fn json_text(text: Vec<u8>) -> Described {
 /// The states of a model's versions, or of the one that is named. A label is looked up and then
 /// ignored, as TensorFlow Serving does.
 fn status_of(model: &Model, selector: &Selector, available: bool) -> Vec<u8> {
+    let states = states_of(model, selector, available);
+    tensorflow::encode_status(model.name.as_str(), &states)
+}
+
+/// The same, not yet written.
+pub fn states_of<'m>(
+    model: &'m Model,
+    selector: &Selector,
+    available: bool,
+) -> Vec<tensorflow::VersionState<'m>> {
     let named = |label: &str| match selector {
         Selector::Version(version) => version.as_str() == label,
         Selector::Default | Selector::Alias(_) => true,
     };
     let versions = model.versions.iter().map(|lane| lane.version.version.as_str());
-    let states: Vec<_> = versions
+    versions
         .filter(|label| named(label))
         .map(|version| tensorflow::VersionState { version, available })
-        .collect();
-    tensorflow::encode_status(model.name.as_str(), &states)
+        .collect()
 }
 
 /// The table, once there is one.

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     error::Error as StdError,
+    fmt,
     future::poll_fn,
     io,
     pin::{Pin, pin},
@@ -12,9 +13,13 @@ use std::{
 
 use bytes::Bytes;
 use dukou_types::{ErrorCode, Failure, RequestId};
-use dukou_wire::{Dialect, Head, v2};
+use dukou_wire::{
+    Dialect, Head, Target,
+    grpc::{self, Coding, Inserts},
+    v2,
+};
 use http::{
-    HeaderName, HeaderValue, Method, Response, StatusCode, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version,
     header::{
         ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, WWW_AUTHENTICATE,
     },
@@ -25,7 +30,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::{address::head_of, visit::Visit};
+use crate::{address::head_of, stream::Live, visit::Visit};
 
 /// The version that answered.
 pub const VERSION: HeaderName = HeaderName::from_static("dukou-version");
@@ -37,17 +42,60 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("dukou-request-id");
 /// How a request that a cache looked at came to its answer.
 pub const CACHE: HeaderName = HeaderName::from_static("dukou-cache");
 
+/// How a call ended, by gRPC's number.
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// The same in words.
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// When a call that was refused may be tried again, in milliseconds.
+const GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+/// Our stable code of a call's failure.
+const CODE: HeaderName = HeaderName::from_static("dukou-code");
+/// What its asker can do.
+const REMEDY: HeaderName = HeaderName::from_static("dukou-remedy");
+
 /// A body in pieces, none of which is copied on its way out.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Rope {
     pieces: SmallVec<[Bytes; 2]>,
     next: usize,
+    /// What follows the pieces of a call's answer.
+    trailers: Option<Box<HeaderMap>>,
+    /// What is still being made.
+    live: Option<Box<Live>>,
 }
 
 impl Rope {
     /// A body of these pieces.
     pub fn new(pieces: impl IntoIterator<Item = Bytes>) -> Self {
-        Self { pieces: pieces.into_iter().filter(|piece| !piece.is_empty()).collect(), next: 0 }
+        let pieces = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
+        Self { pieces, ..Self::default() }
+    }
+
+    /// A body that is still being made.
+    pub fn live(live: Live) -> Self {
+        Self { live: Some(Box::new(live)), ..Self::default() }
+    }
+
+    /// A text with what stands in it uncopied.
+    pub fn woven(text: Vec<u8>, inserts: Inserts) -> Self {
+        Self { pieces: grpc::woven(text, inserts), ..Self::default() }
+    }
+
+    /// A call's answer that went well: one message, with room for its envelope before it. Says whether it
+    /// was compressed.
+    pub fn message(text: Vec<u8>, inserts: Inserts, coding: Option<Coding>) -> (Self, bool) {
+        let (pieces, compressed) = grpc::seal(text, inserts, coding);
+        (Self { pieces, trailers: Some(Box::new(ended_well())), ..Self::default() }, compressed)
+    }
+
+    /// Whether it is a call's answer.
+    pub const fn is_message(&self) -> bool {
+        self.trailers.is_some() || self.live.is_some()
+    }
+
+    /// What is left of it.
+    pub fn into_pieces(self) -> grpc::Message {
+        self.pieces.into_iter().skip(self.next).collect()
     }
 
     /// Bytes that are left to send.
@@ -73,32 +121,56 @@ impl Body for Rope {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _context: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(live) = &mut self.live {
+            return live.poll(context).map(|frame| frame.map(Ok));
+        }
         let next = self.next;
         let Some(piece) = self.pieces.get_mut(next).map(std::mem::take) else {
-            return Poll::Ready(None);
+            let trailers = self.trailers.take();
+            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(*trailers))));
         };
         self.next += 1;
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.is_empty()
+        let made = self.live.as_ref().is_none_or(|live| live.is_over());
+        self.is_empty() && self.trailers.is_none() && made
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.is_message() {
+            // How long a call's answer is stands in its envelope.
+            return SizeHint::default();
+        }
         SizeHint::with_exact(self.len() as u64)
     }
 }
 
+impl fmt::Debug for Rope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rope({} bytes)", self.len())
+    }
+}
+
+/// The trailers of a call that went well.
+pub fn ended_well() -> HeaderMap {
+    HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))])
+}
+
 /// A failure, as its asker sees it: the status of its code, and the dialect's body with its sentence.
-pub fn failed(failure: &Failure, id: RequestId, head: &Parts) -> Response<Rope> {
-    let asked = head_of(head);
+pub fn failed(failure: &Failure, visit: &Visit<'_>, head: &Parts) -> Response<Rope> {
+    let (asked, id) = (head_of(head), visit.id);
     let (dialect, target) = match dukou_wire::address(&asked) {
-        Ok(asked) => (asked.dialect, Some(asked.target)),
+        // What a call is about stood in its message.
+        Ok(asked) => (asked.dialect, Some(visit.named.clone().unwrap_or(asked.target))),
         Err(_) => (Dialect::of(&asked), None),
     };
+    if dialect.is_grpc() {
+        return refused_call(dialect, failure, target.as_ref(), id);
+    }
     let body = dialect.encode_error(failure, target.as_ref(), id);
     let mut response = Response::new(Rope::from(Bytes::from(body)));
     *response.status_mut() =
@@ -117,6 +189,48 @@ pub fn failed(failure: &Failure, id: RequestId, head: &Parts) -> Response<Rope> 
         headers.insert(ALLOW, HeaderValue::from_static(allowed(head)));
     }
     response
+}
+
+/// The same of a call: a head without a message, whose status says it in numbers and in words.
+fn refused_call(
+    dialect: Dialect,
+    failure: &Failure,
+    target: Option<&Target>,
+    id: RequestId,
+) -> Response<Rope> {
+    let mut response = Response::new(Rope::default());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT));
+    put_status(headers, dialect, failure, target, id);
+    if failure.code == ErrorCode::WireUnsupported {
+        let accepted = HeaderValue::from_static(grpc::ACCEPTED);
+        headers.insert(HeaderName::from_static("grpc-accept-encoding"), accepted);
+    }
+    response
+}
+
+/// How a call failed: gRPC's number and words, our code and what to do.
+pub fn put_status(
+    headers: &mut HeaderMap,
+    dialect: Dialect,
+    failure: &Failure,
+    target: Option<&Target>,
+    id: RequestId,
+) {
+    headers.insert(GRPC_STATUS, dialect.status(failure).into());
+    let words = dialect.encode_error(failure, target, id);
+    let text = |bytes: Vec<u8>| HeaderValue::from_maybe_shared(Bytes::from(bytes)).ok();
+    if let Some(words) = text(words) {
+        headers.insert(GRPC_MESSAGE, words);
+    }
+    headers.insert(CODE, HeaderValue::from_static(failure.code.as_str()));
+    if let Some(remedy) = text(grpc::encode_words(failure.code.remedy()).into_bytes()) {
+        headers.insert(REMEDY, remedy);
+    }
+    if let Some(wait) = failure.retry_after {
+        let milliseconds = u64::try_from(wait.as_millis().max(1)).unwrap_or(u64::MAX);
+        headers.insert(GRPC_PUSHBACK, milliseconds.into());
+    }
 }
 
 /// The methods of a path that has others than the one that came.

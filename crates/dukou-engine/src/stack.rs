@@ -17,24 +17,30 @@ use std::{
 };
 
 use bytes::Bytes;
-use dukou_types::{ErrorCode, Failure, InferResponse};
-use dukou_wire::{Addressed, DecodeLimits, EncodeContext, Selector, Sent, Target, v2};
+use dukou_types::{ErrorCode, Failure, InferResponse, Tensor};
+use dukou_wire::{
+    Addressed, Carriage, DecodeLimits, Dialect, EncodeContext, Selector, Sent, Target,
+    grpc::{self, Coding, PREFIX},
+    v2,
+};
 use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE, request::Parts};
 use hyper::body::Body;
 use tokio::time::sleep;
 
 use crate::{
-    access::{Origin, enforce},
+    access::{Origin, enforce, permit},
     address::address,
     admit::admit,
     cache::{self, Answered, Found},
     describe::{describe, ready},
     engine::Engine,
+    hear::{Heard, hear},
     penalty::Penalty,
     reply::{self, Rope, read_body},
     route::route,
     serving::{Lane, Serving},
     shadow::After,
+    stream,
     visit::Visit,
     watch::Watch,
     way::{self, before},
@@ -63,10 +69,24 @@ pub(crate) struct Answer {
     header_length: Option<usize>,
     /// What the cache did.
     found: Option<Found>,
+    /// What a call's message is compressed with.
+    coding: Option<Coding>,
+    /// Whether a stream says that this is all of its request's answer.
+    says_final: bool,
+}
+
+/// What came of a request besides its head.
+pub(crate) enum Came<B> {
+    /// A body that nobody has read.
+    Body(B),
+    /// A call's message, whose sender is known.
+    Message(Heard),
 }
 
 /// How long a client says that it will wait, in milliseconds.
 const TIMEOUT: &str = "dukou-timeout-ms";
+/// The same of a call.
+const GRPC_TIMEOUT: &str = "grpc-timeout";
 /// Whose rows a request holds, in UTF-8.
 const SUBJECT: &str = "dukou-subject";
 
@@ -74,14 +94,17 @@ const SUBJECT: &str = "dukou-subject";
 /// panic the failure `engine.internal`, and a client that leaves is written down as one that left.
 pub async fn answer<B>(request: Request<B>, door: &Door) -> Response<Rope>
 where
-    B: Body<Data = Bytes, Error: std::error::Error + 'static>,
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Send + 'static,
 {
     let _busy = door.watch.request();
     let (head, body) = request.into_parts();
+    if let Some(called) = stream::begun_by(&head) {
+        return stream::answer(head, body, door, called);
+    }
     let mut visit = Visit::begin(door, &head.headers);
     let announced = !body.is_end_stream();
     let mut body = pin!(body);
-    let walked = unbroken(pin!(walk(&head, body.as_mut(), door, &mut visit))).await;
+    let walked = unbroken(pin!(walk(&head, Came::Body(body.as_mut()), door, &mut visit))).await;
     // A small body that nobody wanted is read away, so that a mistaken name does not cost its client the
     // connection; a large one is not waited for.
     let unread = announced && !visit.body_was_read && !reply::read_away(&head, body).await;
@@ -92,7 +115,7 @@ where
     };
     let (mut response, failure) = match walked {
         Ok(answer) => (answer.into_response(), None),
-        Err(failure) => (reply::failed(&failure, visit.id, &head), Some(failure)),
+        Err(failure) => (reply::failed(&failure, &visit, &head), Some(failure)),
     };
     // A body that nobody read stands between this request and the connection's next.
     let closing = closing || unread || door.engine.drain.has_begun();
@@ -115,9 +138,9 @@ async fn penalty(door: &Door) -> bool {
 }
 
 /// The path.
-async fn walk<B>(
+pub(crate) async fn walk<B>(
     head: &Parts,
-    body: B,
+    came: Came<B>,
     door: &Door,
     visit: &mut Visit<'_>,
 ) -> Result<Answer, Failure>
@@ -128,7 +151,17 @@ where
 
     // address: first, and from the head alone. A request for nothing that is here costs a lookup,
     // however large its body is, and every later room knows what it is about.
-    let mut asked = address(head);
+    // hear: a call's head names only its method; its message is read once its sender is known.
+    let (mut asked, came) = match came {
+        Came::Message(heard) => (Ok(heard.asked.clone()), Came::Message(heard)),
+        Came::Body(body) => match address(head) {
+            Ok(called) if called.dialect.is_grpc() => {
+                let heard = hear(head, body, door, visit, called).await?;
+                (Ok(heard.asked.clone()), Came::Message(heard))
+            }
+            asked => (asked, Came::Body(body)),
+        },
+    };
 
     let (dialect, lane, whole, limits, patience, default_deadline, labels, mut after, _place) = {
         // One look at the table: what follows happens wholly under it, whatever is swapped meanwhile.
@@ -142,7 +175,10 @@ where
         asked = asked.and_then(|asked| only(asked, serving));
         let target = asked.as_ref().ok().map(|asked| &asked.target);
         visit.asked(asked.as_ref().ok());
-        let caller = enforce(serving, origin, head, target)?;
+        let caller = match &came {
+            Came::Body(_) => enforce(serving, origin, head, target)?,
+            Came::Message(heard) => permit(&heard.caller, target).map(|()| heard.caller.clone())?,
+        };
         visit.principal = caller.principal.clone();
 
         let Addressed { dialect, target } = &heard(asked, serving, origin.listener, head)?;
@@ -179,9 +215,16 @@ where
     // decode: straight into the buffers that the backend leases; the deadline holds from here on.
     let named = named_timeout(&head.headers)?;
     let latest = visit.received + named.unwrap_or(default_deadline);
-    let frames = before(latest, read_body(body, limits.body_bytes, patience)).await??;
-    visit.body_was_read = true;
-    visit.bytes_in = frames.iter().map(Bytes::len).sum();
+    let (frames, coding) = match came {
+        Came::Message(heard) => (heard.message, heard.coding),
+        Came::Body(body) => {
+            let reading = read_body(body, limits.body_bytes, patience);
+            let frames = before(latest, reading).await??;
+            visit.body_was_read = true;
+            visit.bytes_in = frames.iter().map(Bytes::len).sum();
+            (frames, None)
+        }
+    };
     let version = &*lane.version;
     let mut lease = |input, bytes| version.way.lease(input, bytes);
     let sent = Sent { path: head.uri.path(), headers: &head.headers, rope: &frames };
@@ -213,7 +256,10 @@ where
     visit.served_by = response.served_by.clone();
 
     // encode: in the client's dialect and the carriage that it asked for.
-    let mut out = Vec::with_capacity(encoded_size(&response));
+    let mut out = Vec::with_capacity(encoded_size(&response, dialect));
+    if dialect.is_grpc() {
+        out.resize(PREFIX, 0);
+    }
     let context = EncodeContext {
         model: version.model.as_str(),
         version: response.version().unwrap_or(version.version.as_str()),
@@ -223,17 +269,38 @@ where
     };
     let encoded = dialect.encode(&response, &context, &mut out)?;
     after.happens(engine, &lane, response, visit);
+    if dialect.is_grpc() {
+        // A client that compresses its message reads one that is.
+        let wanted = coding.and_then(|coding| coding.accepted(&head.headers));
+        let (body, compressed) = Rope::message(out, encoded.inserts, wanted);
+        let says_final = carriage == Carriage::Message { says_final: true };
+        let coding = wanted.filter(|_| compressed);
+        return Ok(Answer { says_final, ..Answer::of_call(body, coding, found) });
+    }
     Ok(Answer {
         content_type: HeaderValue::from_static(encoded.content_type()),
-        body: Rope::from(Bytes::from(out)),
+        body: Rope::woven(out, encoded.inserts),
         header_length: encoded.header_length,
         found,
+        coding: None,
+        says_final: false,
     })
 }
 
 impl Answer {
     fn described((content_type, body): (HeaderValue, Rope)) -> Self {
-        Self { content_type, body, header_length: None, found: None }
+        let (header_length, found, coding) = (None, None, None);
+        Self { content_type, body, header_length, found, coding, says_final: false }
+    }
+
+    fn of_call(body: Rope, coding: Option<Coding>, found: Option<Found>) -> Self {
+        let content_type = HeaderValue::from_static(grpc::CONTENT);
+        Self { content_type, body, header_length: None, found, coding, says_final: false }
+    }
+
+    /// A call's message in its envelope, and whether it says that it is the last.
+    pub(crate) fn into_message(self) -> (grpc::Message, bool) {
+        (self.body.into_pieces(), self.says_final)
     }
 
     fn into_response(self) -> Response<Rope> {
@@ -243,6 +310,9 @@ impl Answer {
         headers.insert(CONTENT_TYPE, self.content_type);
         if let Some(length) = self.header_length {
             headers.insert(v2::HEADER_LENGTH, length.into());
+        }
+        if let Some(coding) = self.coding {
+            headers.insert(grpc::ENCODING, HeaderValue::from_static(coding.name()));
         }
         if let Some(found) = self.found {
             headers.insert(reply::CACHE, HeaderValue::from_static(found.as_str()));
@@ -272,7 +342,7 @@ fn only(asked: Addressed, serving: Option<&Serving>) -> Result<Addressed, Failur
 }
 
 /// What was asked, where the listener speaks the dialect that it was asked in.
-fn heard(
+pub(crate) fn heard(
     asked: Result<Addressed, Failure>,
     serving: Option<&Serving>,
     listener: &str,
@@ -294,9 +364,10 @@ fn heard(
 }
 
 /// The time that the client gives us in a header.
-fn named_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
+pub(crate) fn named_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
     let Some(value) = headers.get(TIMEOUT) else {
-        return Ok(None);
+        let of_call = headers.get(GRPC_TIMEOUT).and_then(|value| value.to_str().ok());
+        return of_call.map(grpc::parse_timeout).transpose();
     };
     let milliseconds = value.to_str().ok().and_then(|text| text.parse::<u32>().ok());
     match milliseconds {
@@ -338,8 +409,20 @@ fn complete(response: &InferResponse, lane: &Lane) -> Result<(), Failure> {
 }
 
 /// About how many bytes an answer takes on the wire: a number of four bytes as up to twelve digits.
-fn encoded_size(response: &InferResponse) -> usize {
+fn encoded_size(response: &InferResponse, dialect: Dialect) -> usize {
+    if dialect.is_grpc() {
+        // What is large is not copied into it.
+        let small = |output: &Tensor| 96 + output.size().min(4096);
+        return 256 + response.outputs.iter().map(small).sum::<usize>();
+    }
     256 + response.outputs.iter().map(|output| 96 + 3 * output.size()).sum::<usize>()
+}
+
+/// What a piece of the path comes to: a panic in it is a failure too.
+pub(crate) async fn settled<T>(
+    rest: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    unbroken(pin!(rest)).await
 }
 
 /// Lets a panic break its own request and nothing else.

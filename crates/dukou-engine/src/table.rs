@@ -67,11 +67,18 @@ pub enum Dialect {
     TensorFlow,
     /// A small Keras server's, over HTTP.
     Keras,
+    /// The Open Inference Protocol, V2, over gRPC.
+    #[serde(rename = "v2-grpc")]
+    V2Grpc,
+    /// TensorFlow Serving's protocol over gRPC.
+    #[serde(rename = "tensorflow-grpc")]
+    TensorFlowGrpc,
 }
 
 impl Dialect {
     /// Every dialect; the position is its index in counters.
-    pub const ALL: [Self; 3] = [Self::V2, Self::TensorFlow, Self::Keras];
+    pub const ALL: [Self; 5] =
+        [Self::V2, Self::TensorFlow, Self::Keras, Self::V2Grpc, Self::TensorFlowGrpc];
 
     /// As it is written in tables, logs and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -79,6 +86,8 @@ impl Dialect {
             Self::V2 => "v2",
             Self::TensorFlow => "tensorflow",
             Self::Keras => "keras",
+            Self::V2Grpc => "v2-grpc",
+            Self::TensorFlowGrpc => "tensorflow-grpc",
         }
     }
 
@@ -94,6 +103,8 @@ impl From<dukou_wire::Dialect> for Dialect {
             dukou_wire::Dialect::V2 => Self::V2,
             dukou_wire::Dialect::TensorFlow => Self::TensorFlow,
             dukou_wire::Dialect::Keras => Self::Keras,
+            dukou_wire::Dialect::V2Grpc => Self::V2Grpc,
+            dukou_wire::Dialect::TensorFlowGrpc => Self::TensorFlowGrpc,
         }
     }
 }

@@ -15,7 +15,7 @@ use dukou_batch::Ride;
 use dukou_types::{
     CancelFlag, ErrorCode, Failure, InferRequest, Principal, RequestId, ServedBy, Trace,
 };
-use dukou_wire::{Addressed, Decoded};
+use dukou_wire::{Addressed, Decoded, Target};
 use http::{HeaderMap, HeaderValue, Response};
 
 use crate::{
@@ -50,6 +50,8 @@ pub struct Visit<'e> {
     pub served_by: Option<Box<ServedBy>>,
     /// The table's revision, where the answer says it without a lane.
     pub revision: Option<HeaderValue>,
+    /// What a call's message said that it is about.
+    pub named: Option<Target>,
     /// Bytes of the body that came.
     pub bytes_in: usize,
     /// Whether that was all of it.
@@ -77,6 +79,7 @@ impl<'e> Visit<'e> {
             trace: trace_of(headers, id),
             served_by: None,
             revision: None,
+            named: None,
             received: Instant::now(),
             principal: Principal::Unknown,
             client_id: None,
@@ -159,7 +162,12 @@ impl<'e> Visit<'e> {
                 }
             }
         }
-        self.record(response.status().as_u16(), failure.map(|f| f.code), response.body().len());
+        // A call's failure stands in its status, under a head that says 200.
+        let status = match failure {
+            Some(failure) if response.status().is_success() => failure.http_status(),
+            _ => response.status().as_u16(),
+        };
+        self.record(status, failure.map(|f| f.code), response.body().len());
     }
 
     /// Tells whoever guards the server.

@@ -68,6 +68,7 @@ codes! {
     WireWrongMethod, "wire.wrong-method", Input, 405, "Use the method that the message names.";
     WireUnsupported, "wire.unsupported", Input, 501, "The message says what to use instead.";
     WireInvalidRequest, "wire.invalid-request", Input, 400, "Use an HTTP client.";
+    WireInvalidMessage, "wire.invalid-message", Input, 400, "Send the message of the method's `.proto`, from a client made of it.";
     RequestUnknownModel, "request.unknown-model", Input, 404, "`GET /` or `dukou models` lists the names.";
     RequestUnknownVersion, "request.unknown-version", Input, 404, "`GET /v2/models/NAME` lists the versions.";
     RequestUnknownInput, "request.unknown-input", Input, 400, "The message lists the inputs.";

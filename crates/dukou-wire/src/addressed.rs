@@ -74,6 +74,16 @@ pub enum Target {
     },
     /// An inference with the only model there is; a door makes an [`Self::Infer`] of it.
     InferOnly,
+    /// What the message behind a call's head says; [`crate::Dialect::address_message`] makes another one
+    /// of it.
+    Message {
+        /// As metrics and logs name the operation.
+        operation: &'static str,
+    },
+    /// Inferences, as many as come, each a message of its own.
+    Stream,
+    /// Whether the process can answer, now and whenever that changes.
+    Watch,
     /// The metrics, in Prometheus' text form.
     Metrics,
     /// A change of what is served, or its list of changes.
@@ -94,6 +104,9 @@ impl Target {
             Self::ModelMetadata { .. } => "model-metadata",
             Self::ModelReady { .. } => "model-ready",
             Self::Infer { .. } | Self::InferOnly => "infer",
+            Self::Message { operation } => operation,
+            Self::Stream => "stream",
+            Self::Watch => "watch",
             Self::Metrics => "metrics",
             Self::Repository { .. } => "repository",
         }

@@ -5,6 +5,8 @@ use std::{sync::Arc, time::Duration};
 use dukou_types::{Param, Requested, Tensor};
 use smallvec::SmallVec;
 
+use crate::grpc::Inserts;
+
 /// What a decoder may spend on one body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeLimits {
@@ -53,6 +55,11 @@ pub enum Carriage {
     Scores(Arc<Truth>),
     /// One by one, in the order of the answer's outputs: whether it goes as raw bytes.
     Each(SmallVec<[bool; 4]>),
+    /// In a message of gRPC.
+    Message {
+        /// Whether the last answer of a stream's request says that it is the last.
+        says_final: bool,
+    },
 }
 
 impl Carriage {
@@ -60,7 +67,7 @@ impl Carriage {
     pub fn is_binary(&self, position: usize) -> bool {
         match self {
             Self::Json | Self::Rows | Self::Columns | Self::Predictions | Self::Scores(_) => false,
-            Self::Binary => true,
+            Self::Binary | Self::Message { .. } => true,
             Self::Each(each) => each.get(position).copied().unwrap_or(false),
         }
     }
@@ -124,16 +131,18 @@ pub struct EncodeContext<'a> {
 }
 
 /// What a door must say in the headers of an encoded body.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Encoded {
     /// Bytes of JSON before the raw tensors: the value of [`crate::v2::HEADER_LENGTH`]. `None` where
     /// the whole body is JSON.
     pub header_length: Option<usize>,
+    /// What stands in the body without being copied into it, and where.
+    pub inserts: Inserts,
 }
 
 impl Encoded {
     /// The content type of the body.
-    pub const fn content_type(self) -> &'static str {
+    pub const fn content_type(&self) -> &'static str {
         match self.header_length {
             None => "application/json",
             Some(_) => "application/octet-stream",

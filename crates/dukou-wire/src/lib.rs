@@ -5,17 +5,21 @@
 //! version that will answer. It knows the types of `dukou-types` and nothing of sockets, models or
 //! backends.
 //!
-//! A new dialect is a folder beside [`v2`] and one line in [`Dialect::ALL`] and its matches.
+//! A new dialect is a folder beside [`v2`] and one line in [`Dialect::REST`] and its matches. Those over
+//! [`grpc`] stand in [`Dialect::CALLS`]: a head that is a call's is offered to them alone.
 
 mod addressed;
 mod exchange;
+pub mod grpc;
 mod json;
 pub mod keras;
 mod rope;
 mod sentence;
 mod spoken;
 pub mod tensorflow;
+pub mod tensorflow_grpc;
 pub mod v2;
+pub mod v2_grpc;
 
 pub use addressed::{Addressed, Head, Selector, Target};
 pub use exchange::{Carriage, DecodeLimits, Decoded, EncodeContext, Encoded, Truth};
@@ -32,11 +36,28 @@ pub enum Dialect {
     TensorFlow,
     /// A small Keras server's.
     Keras,
+    /// The Open Inference Protocol, version 2, over gRPC.
+    V2Grpc,
+    /// TensorFlow Serving's services over gRPC.
+    TensorFlowGrpc,
 }
 
 impl Dialect {
-    /// Every dialect, in the order in which a head is offered to them.
-    pub const ALL: &'static [Self] = &[Self::V2, Self::TensorFlow, Self::Keras];
+    /// Every dialect of REST, in the order in which a head is offered to them.
+    pub const REST: &'static [Self] = &[Self::V2, Self::TensorFlow, Self::Keras];
+
+    /// Every dialect of gRPC, in the same order; the last refuses what none of them knows.
+    pub const CALLS: &'static [Self] = &[Self::TensorFlowGrpc, Self::V2Grpc];
+
+    /// Those to which a head is offered.
+    fn may_know(head: &Head<'_>) -> &'static [Self] {
+        if grpc::is_call(head) { Self::CALLS } else { Self::REST }
+    }
+
+    /// Whether it is spoken in messages of gRPC.
+    pub const fn is_grpc(self) -> bool {
+        matches!(self, Self::V2Grpc | Self::TensorFlowGrpc)
+    }
 
     /// As metrics and logs name it.
     pub const fn name(self) -> &'static str {
@@ -44,6 +65,8 @@ impl Dialect {
             Self::V2 => "v2-rest",
             Self::TensorFlow => "tensorflow-rest",
             Self::Keras => "keras-rest",
+            Self::V2Grpc => "v2-grpc",
+            Self::TensorFlowGrpc => "tensorflow-grpc",
         }
     }
 
@@ -53,6 +76,8 @@ impl Dialect {
             Self::V2 => v2::recognize(head),
             Self::TensorFlow => tensorflow::recognize(head),
             Self::Keras => keras::recognize(head),
+            Self::V2Grpc => v2_grpc::recognize(head),
+            Self::TensorFlowGrpc => tensorflow_grpc::recognize(head),
         }
     }
 }
@@ -64,7 +89,7 @@ impl Dialect {
 /// percent-encoding), `request.unknown-model` and `request.unknown-version` for what no model or
 /// version can be called.
 pub fn address(head: &Head<'_>) -> Result<Addressed, Failure> {
-    for &dialect in Dialect::ALL {
+    for &dialect in Dialect::may_know(head) {
         if let Some(target) = dialect.offer(head) {
             return target.map(|target| Addressed { dialect, target });
         }

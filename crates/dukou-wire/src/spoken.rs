@@ -7,7 +7,8 @@ use dukou_types::{Buffer, Failure, InferResponse, Signature};
 use http::HeaderMap;
 
 use crate::{
-    DecodeLimits, Decoded, Dialect, EncodeContext, Encoded, Head, Target, keras, tensorflow, v2,
+    DecodeLimits, Decoded, Dialect, EncodeContext, Encoded, Head, Target, grpc, keras, tensorflow,
+    tensorflow_grpc, v2, v2_grpc,
 };
 
 /// An inference as it came: its body, and what of its head a body's meaning depends on.
@@ -17,7 +18,7 @@ pub struct Sent<'s> {
     pub path: &'s str,
     /// The headers.
     pub headers: &'s HeaderMap,
-    /// The body's frames.
+    /// The body's frames; of a call, those of the message in its envelope.
     pub rope: &'s [Bytes],
 }
 
@@ -25,8 +26,21 @@ impl Dialect {
     /// The dialect that a head is spoken in: whose path it is, whatever is wrong with the rest; V2 where
     /// it is nobody's.
     pub fn of(head: &Head<'_>) -> Self {
-        let spoken = Self::ALL.iter().find(|dialect| dialect.offer(head).is_some());
+        let spoken = Self::may_know(head).iter().find(|dialect| dialect.offer(head).is_some());
         spoken.copied().unwrap_or(Self::V2)
+    }
+
+    /// What a call is about whose head said [`Target::Message`], by the message behind it.
+    ///
+    /// # Errors
+    /// `wire.invalid-message`; `request.unknown-model` and `request.unknown-version` for what no model or
+    /// version can be called.
+    pub fn address_message(self, path: &str, message: &[Bytes]) -> Result<Target, Failure> {
+        match self {
+            Self::V2Grpc => v2_grpc::address_message(path, message),
+            Self::TensorFlowGrpc => tensorflow_grpc::address_message(path, message),
+            Self::V2 | Self::TensorFlow | Self::Keras => Err(grpc::no_method(path)),
+        }
     }
 
     /// Decodes an inference; see [`v2::decode`] for the other arguments.
@@ -45,6 +59,8 @@ impl Dialect {
             Self::V2 => v2::decode(rope, headers, signature, limits, lease),
             Self::TensorFlow => tensorflow::decode(rope, signature, limits, lease),
             Self::Keras => keras::decode(rope, path, signature, limits, lease),
+            Self::V2Grpc => v2_grpc::decode(rope, signature, lease),
+            Self::TensorFlowGrpc => tensorflow_grpc::decode(rope, signature, limits, lease),
         }
     }
 
@@ -62,10 +78,12 @@ impl Dialect {
             Self::V2 => v2::encode(response, context, out),
             Self::TensorFlow => tensorflow::encode(response, context, out),
             Self::Keras => keras::encode(response, context, out),
+            Self::V2Grpc => Ok(v2_grpc::encode(response, context, out)),
+            Self::TensorFlowGrpc => Ok(tensorflow_grpc::encode(response, context, out)),
         }
     }
 
-    /// A failure's body; `target` where it was understood what was asked.
+    /// A failure's body, or the words of a call's status; `target` where it was understood what was asked.
     pub fn encode_error(
         self,
         failure: &Failure,
@@ -75,14 +93,18 @@ impl Dialect {
         match self {
             Self::V2 | Self::Keras => v2::encode_error(failure, request_id),
             Self::TensorFlow => tensorflow::encode_error(failure, target, request_id),
+            Self::V2Grpc => grpc::encode_words(&failure.message).into_bytes(),
+            Self::TensorFlowGrpc => tensorflow_grpc::encode_words(failure, target).into_bytes(),
         }
     }
 
-    /// The HTTP status of a failure.
+    /// The HTTP status of a failure, or the number of a call's status.
     pub fn status(self, failure: &Failure) -> u16 {
         match self {
             Self::V2 | Self::Keras => failure.http_status(),
             Self::TensorFlow => tensorflow::status(failure),
+            Self::V2Grpc => grpc::status_of(failure),
+            Self::TensorFlowGrpc => tensorflow_grpc::status(failure),
         }
     }
 }

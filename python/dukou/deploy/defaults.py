@@ -42,7 +42,7 @@ RETRY_PERCENT = 20
 CPU_ALONE = ({"name": "CPUExecutionProvider", "options": {}},)
 
 # What every listener speaks.
-DIALECTS = ("v2", "tensorflow", "keras")
+DIALECTS = ("v2", "tensorflow", "keras", "v2-grpc", "tensorflow-grpc")
 
 
 def default_instances() -> int:

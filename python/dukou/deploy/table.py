@@ -229,7 +229,7 @@ class Listener(TableDocument):
 
     name: Name
     dialects: Annotated[
-        list[Literal["v2", "tensorflow", "keras"]],
+        list[Literal["v2", "tensorflow", "keras", "v2-grpc", "tensorflow-grpc"]],
         Field(min_length=1, description="what is spoken there"),
     ]
     access: Annotated[

@@ -23,8 +23,8 @@ pub fn encode_error(
 ) -> Vec<u8> {
     let mut said = failure.clone();
     let words = match (failure.code, target) {
-        (ErrorCode::RequestUnknownModel | ErrorCode::RequestUnknownVersion, Some(target)) => {
-            unknown(target, failure)
+        (ErrorCode::RequestUnknownModel | ErrorCode::RequestUnknownVersion, _) => {
+            unknown(failure, target)
         }
         (ErrorCode::WireInvalidJson, _) if !failure.message.starts_with("JSON Parse error") => {
             Some(format!("JSON Parse error: {}", failure.message))
@@ -37,7 +37,11 @@ pub fn encode_error(
     v2::encode_error(&said, request_id)
 }
 
-fn unknown(target: &Target, failure: &Failure) -> Option<String> {
+/// What it says of a model or a version that is not there; `None` where that is not the matter.
+pub(crate) fn unknown(failure: &Failure, target: Option<&Target>) -> Option<String> {
+    use ErrorCode::{RequestUnknownModel, RequestUnknownVersion};
+    let target =
+        target.filter(|_| matches!(failure.code, RequestUnknownModel | RequestUnknownVersion))?;
     let (model, selector) = target.model()?;
     let infer = matches!(target, Target::Infer { .. });
     let version = match selector {

@@ -23,6 +23,7 @@ pub use decode::decode;
 pub use describe::{VersionState, encode_metadata, encode_status};
 pub use encode::encode;
 pub(crate) use encode::{push_rows, rows_of};
+pub(crate) use error::unknown;
 pub use error::{encode_error, status};
 pub(crate) use values::{Lease, Values, check_shapes, object_stands};
 

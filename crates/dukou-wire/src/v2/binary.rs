@@ -135,7 +135,7 @@ impl<'r> RawData<'r> {
 }
 
 /// Elements of `BYTES`: each its length, then itself.
-fn strings(
+pub(crate) fn strings(
     raw: &Bytes,
     elements: usize,
     owner: &dyn Fn() -> String,
@@ -181,7 +181,7 @@ fn miscounted(owner: &dyn Fn() -> String, elements: usize, came: &str) -> Failur
 }
 
 /// Appends a tensor's raw bytes.
-pub(super) fn push_raw(out: &mut Vec<u8>, tensor: &Tensor) {
+pub(crate) fn push_raw(out: &mut Vec<u8>, tensor: &Tensor) {
     match &tensor.data {
         Data::Owned(buffer) => out.extend_from_slice(buffer.bytes()),
         Data::Shared(shared) => out.extend_from_slice(shared.as_ref()),

@@ -254,15 +254,24 @@ impl<'a> Reading<'a> {
             let message = format!("the body lacks `inputs`; the model takes {takes}");
             return Failure::new(ErrorCode::WireMissingField, message);
         }
-        let pairs = self.signature.inputs.iter().zip(&self.inputs);
-        let lacking: Vec<_> = pairs
-            .filter(|(_, read)| read.is_none())
-            .map(|(spec, _)| quoted(&spec.name))
-            .take(16)
-            .collect();
-        let message = format!("the request lacks {}; the model takes {takes}", lacking.join(", "));
-        Failure::new(ErrorCode::RequestMissingInput, message)
+        missing_inputs(self.signature, |position| self.inputs[position].is_some())
     }
+}
+
+/// Inputs that did not come, by name, and those that the model takes.
+#[cold]
+pub(crate) fn missing_inputs(signature: &Signature, came: impl Fn(usize) -> bool) -> Failure {
+    let takes = sentence::specs(&signature.inputs);
+    let lacking: Vec<_> = signature
+        .inputs
+        .iter()
+        .enumerate()
+        .filter(|(position, _)| !came(*position))
+        .map(|(_, spec)| quoted(&spec.name))
+        .take(16)
+        .collect();
+    let message = format!("the request lacks {}; the model takes {takes}", lacking.join(", "));
+    Failure::new(ErrorCode::RequestMissingInput, message)
 }
 
 /// Priority, timeout, and whether all outputs shall be raw.
@@ -282,7 +291,7 @@ fn take_reserved(
 }
 
 /// Demands that a symbol stands for one extent throughout the request.
-fn check_symbols(signature: &Signature, inputs: &[Tensor]) -> Result<(), Failure> {
+pub(crate) fn check_symbols(signature: &Signature, inputs: &[Tensor]) -> Result<(), Failure> {
     let mut known: SmallVec<[(&str, usize, &str); 4]> = SmallVec::new();
     for (spec, tensor) in signature.inputs.iter().zip(inputs) {
         for (dim, &extent) in spec.shape.iter().zip(&tensor.shape) {

@@ -65,7 +65,7 @@ pub(super) fn push_tails(
             push_raw(out, tensor);
         }
     }
-    Encoded { header_length: any.then_some(json) }
+    Encoded { header_length: any.then_some(json), ..Encoded::default() }
 }
 
 /// Appends a list of tensor objects.

@@ -6,7 +6,7 @@ use super::encode::push_list;
 use crate::json::{push_integer, push_text};
 
 /// The extensions of the protocol that are spoken.
-const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "parameters"];
+pub(crate) const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "parameters"];
 
 /// `{"live":true}`.
 pub fn encode_live(live: bool) -> Vec<u8> {

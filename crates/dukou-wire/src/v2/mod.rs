@@ -19,17 +19,20 @@ mod decode;
 mod element;
 mod encode;
 mod metadata;
-mod parameters;
+pub(crate) mod parameters;
 mod tensor;
 
 pub use address::address;
 pub(crate) use address::recognize;
 pub use binary::HEADER_LENGTH;
+pub(crate) use binary::{push_raw, strings as raw_strings};
 pub use client::{
     Answer, RequestOptions, decode_error, decode_response, encode_request, parse_tensors,
 };
 pub use decode::decode;
+pub(crate) use decode::{check_symbols, missing_inputs};
 pub use encode::{encode, encode_error};
+pub(crate) use metadata::EXTENSIONS;
 pub use metadata::{
     ModelDescription, encode_live, encode_model_list, encode_model_metadata, encode_model_ready,
     encode_ready, encode_server_metadata,

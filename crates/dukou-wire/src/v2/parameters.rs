@@ -10,10 +10,10 @@ use crate::{
 };
 
 /// The most parameters in one place.
-const MOST: usize = 1024;
+pub(crate) const MOST: usize = 1024;
 
 /// Parameters in the order in which they stand.
-pub(super) type Parameters = Vec<(Arc<str>, Param)>;
+pub(crate) type Parameters = Vec<(Arc<str>, Param)>;
 
 /// Keys that may stand once in an object, by number.
 #[derive(Default)]
@@ -114,7 +114,7 @@ fn read_value(scanner: &mut Scanner<'_>, key: &str) -> Result<Option<Param>, Sto
 }
 
 /// Takes a parameter out by name.
-pub(super) fn take(parameters: &mut Parameters, name: &str) -> Option<Param> {
+pub(crate) fn take(parameters: &mut Parameters, name: &str) -> Option<Param> {
     let position = parameters.iter().position(|(key, _)| &**key == name)?;
     Some(parameters.remove(position).1)
 }
@@ -129,7 +129,7 @@ pub(super) fn take_truth(parameters: &mut Parameters, name: &str) -> Result<bool
 }
 
 /// Takes a whole number from 0 up to `most` out.
-pub(super) fn take_count(
+pub(crate) fn take_count(
     parameters: &mut Parameters,
     name: &str,
     most: u64,
@@ -144,7 +144,7 @@ pub(super) fn take_count(
 }
 
 /// Takes `timeout` out: microseconds, 0 for none.
-pub(super) fn take_timeout(parameters: &mut Parameters) -> Result<Option<Duration>, Stop> {
+pub(crate) fn take_timeout(parameters: &mut Parameters) -> Result<Option<Duration>, Stop> {
     let microseconds = take_count(parameters, "timeout", i64::MAX.unsigned_abs())?;
     Ok(microseconds.filter(|&microseconds| microseconds > 0).map(Duration::from_micros))
 }
@@ -158,7 +158,7 @@ pub fn is_subject(text: &str) -> bool {
 }
 
 /// Takes `subject` out: whose rows these are. A number is as good as a text. What came is not repeated.
-pub(super) fn take_subject(parameters: &mut Parameters) -> Result<Option<Arc<str>>, Stop> {
+pub(crate) fn take_subject(parameters: &mut Parameters) -> Result<Option<Arc<str>>, Stop> {
     let said = match take(parameters, "subject") {
         None => return Ok(None),
         Some(Param::String(text)) => text,
@@ -173,7 +173,7 @@ pub(super) fn take_subject(parameters: &mut Parameters) -> Result<Option<Arc<str
 }
 
 /// Refuses a parameter that asks for shared memory: the tensor would silently be somewhere else.
-pub(super) fn refuse_shared_memory(
+pub(crate) fn refuse_shared_memory(
     parameters: &Parameters,
     owner: &dyn Fn() -> String,
 ) -> Result<(), Stop> {

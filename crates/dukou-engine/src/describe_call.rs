@@ -1,0 +1,81 @@
+//! What the server says of itself to those who call it by gRPC: the same as [`crate::describe`], in messages.
+
+use dukou_types::{ErrorCode, Failure, ModelName, RequestId};
+use dukou_wire::{
+    Dialect, Selector, Target,
+    grpc::{self, Inserts, health},
+    tensorflow_grpc, v2_grpc,
+};
+use http::HeaderValue;
+
+use crate::{
+    admit,
+    describe::{Described, described, ready, states_of},
+    engine::Engine,
+    reply::Rope,
+    route::route,
+    serving::{Lane, Model, Serving},
+};
+
+/// Describes what was asked about.
+///
+/// # Errors
+/// `server.not-ready` before the first table where a model was asked about; an unknown model or version.
+pub fn describe(
+    engine: &Engine,
+    serving: Option<&Serving>,
+    (dialect, target): (Dialect, &Target),
+    path: &str,
+) -> Result<Described, Failure> {
+    let answers = serving.is_some() && !engine.drain.has_begun();
+    let text = match target {
+        Target::Live => v2_grpc::encode_live(true),
+        Target::Ready if health::is_check(path) => health::encode(answers),
+        Target::Ready => v2_grpc::encode_ready(answers),
+        Target::ServerMetadata => v2_grpc::encode_server_metadata(env!("CARGO_PKG_VERSION")),
+        Target::ModelReady { model, selector } if dialect == Dialect::TensorFlowGrpc => {
+            let (model, _) = find(serving, model, selector)?;
+            let answers = !engine.drain.has_begun();
+            tensorflow_grpc::encode_status(&states_of(model, selector, answers))
+        }
+        // A model that is not here is not ready, which is an answer and no failure.
+        Target::ModelReady { model, selector } => {
+            v2_grpc::encode_model_ready(answers && find(serving, model, selector).is_ok())
+        }
+        Target::ModelMetadata { model, selector } => {
+            let (model, lane) = find(serving, model, selector)?;
+            if dialect == Dialect::TensorFlowGrpc {
+                let (version, signature) = (&lane.version.version, &lane.version.signature);
+                let name = model.name.as_str();
+                tensorflow_grpc::encode_metadata(name, version.as_str(), signature)
+            } else {
+                described(model, lane, v2_grpc::encode_model_metadata)
+            }
+        }
+        Target::Repository { .. } => {
+            return Err(Failure::new(
+                ErrorCode::WireUnsupported,
+                "dukou does not change what it serves by gRPC yet; `dukou` on the command line does",
+            ));
+        }
+        _ => {
+            let message = "a call that no description answers";
+            return Err(Failure::new(ErrorCode::EngineInternal, message));
+        }
+    };
+    Ok((HeaderValue::from_static(grpc::CONTENT), Rope::message(text, Inserts::new(), None).0))
+}
+
+/// A model and one of its versions; the first arm of its split where none is named.
+fn find<'s>(
+    serving: Option<&'s Serving>,
+    model: &ModelName,
+    selector: &Selector,
+) -> Result<(&'s Model, &'s Lane), Failure> {
+    let model = admit::find(ready(serving)?, model)?;
+    let lane = match selector {
+        Selector::Default => model.draw(0),
+        named => route(model, named, RequestId(0))?,
+    };
+    Ok((model, lane))
+}

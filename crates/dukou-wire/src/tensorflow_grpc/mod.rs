@@ -1,0 +1,21 @@
+//! TensorFlow Serving's services over gRPC: `PredictionService` and `ModelService`, as a server speaks them.
+//!
+//! Known deviations from `tensorflow_model_server`, each on purpose:
+//!
+//! - An integer that its dtype does not hold is refused, not wrapped.
+//! - Requests are checked against the declared shape before they run.
+//! - A tensor whose one value stands for many may not become larger than a message may be.
+
+mod address;
+mod decode;
+mod describe;
+mod encode;
+mod error;
+mod tensor;
+
+pub(crate) use address::recognize;
+pub use address::{MODELS, PREDICTIONS, address_message};
+pub use decode::decode;
+pub use describe::{encode_metadata, encode_status};
+pub use encode::encode;
+pub use error::{encode_words, status};

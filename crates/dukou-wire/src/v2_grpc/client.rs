@@ -1,0 +1,109 @@
+//! The other side: a request's message written, an answer's read.
+
+use bytes::Bytes;
+use dukou_types::{Buffer, DType, Data, Failure, Tensor};
+
+use super::encode::{push_parameter, push_raws, push_tensors};
+use crate::{
+    Encoded,
+    grpc::{Fields, Part, broken, push_bytes, push_message},
+    v2::{Answer, RequestOptions, raw_strings},
+};
+
+/// Appends an inference's message to `out`; inputs go as raw bytes.
+pub fn encode_request(
+    (model, version): (&str, &str),
+    inputs: &[Tensor],
+    options: &RequestOptions<'_>,
+    out: &mut Vec<u8>,
+) -> Encoded {
+    push_bytes(out, 1, model.as_bytes());
+    push_bytes(out, 2, version.as_bytes());
+    push_bytes(out, 3, options.client_id.unwrap_or_default().as_bytes());
+    for (name, value) in options.parameters {
+        push_parameter(out, 4, name, value);
+    }
+    push_tensors(out, 5, inputs);
+    for name in options.outputs {
+        push_message(out, 6, |output| push_bytes(output, 1, name.as_bytes()));
+    }
+    Encoded { inserts: push_raws(out, 7, inputs), ..Encoded::default() }
+}
+
+/// Reads an answer's message whose elements are raw bytes.
+///
+/// # Errors
+/// `wire.invalid-message`, `wire.element-count`.
+pub fn decode_response(message: &[Bytes]) -> Result<Answer, Failure> {
+    let (mut answer, mut raw) = (Answer::default(), Vec::new());
+    let mut fields = Fields::of(Part::whole(message));
+    while let Some(field) = fields.next()? {
+        match field.number {
+            1 => answer.model = field.text("model_name")?.into_owned(),
+            2 => answer.version = field.text("model_version")?.into_owned(),
+            3 => {
+                let id = field.text("id")?.into_owned();
+                answer.client_id = (!id.is_empty()).then_some(id);
+            }
+            5 => answer.outputs.push(read_tensor(field.part("outputs")?)?),
+            6 => raw.push(field.part("raw_output_contents")?),
+            _ => {}
+        }
+    }
+    if raw.len() != answer.outputs.len() {
+        return Err(broken(format!(
+            "it has {} outputs and {} of `raw_output_contents`",
+            answer.outputs.len(),
+            raw.len()
+        )));
+    }
+    for (tensor, raw) in answer.outputs.iter_mut().zip(raw) {
+        tensor.data = read_data(tensor, raw)?;
+    }
+    Ok(answer)
+}
+
+fn read_data(tensor: &Tensor, raw: Part<'_>) -> Result<Data, Failure> {
+    let elements = Tensor::elements(&tensor.shape).unwrap_or(usize::MAX);
+    let Some(size) = tensor.dtype.size() else {
+        let owner = || format!("output `{}`", tensor.name);
+        return raw_strings(&raw.kept(), elements, &owner).map(Data::Strings);
+    };
+    if elements.checked_mul(size) != Some(raw.len()) {
+        return Err(broken(format!(
+            "output `{}` has {elements} elements of {} and {} bytes",
+            tensor.name,
+            tensor.dtype,
+            raw.len()
+        )));
+    }
+    let mut buffer = Buffer::zeroed(raw.len());
+    raw.copy_to(buffer.bytes_mut());
+    Ok(Data::Owned(buffer))
+}
+
+fn read_tensor(part: Part<'_>) -> Result<Tensor, Failure> {
+    let mut tensor = Tensor {
+        name: "".into(),
+        dtype: DType::Bytes,
+        shape: Vec::new(),
+        data: Data::Strings(Vec::new()),
+    };
+    let mut fields = Fields::of(part);
+    while let Some(field) = fields.next()? {
+        match field.number {
+            1 => tensor.name = field.text("name")?.into(),
+            2 => {
+                let name = field.text("datatype")?;
+                tensor.dtype = DType::parse(&name)
+                    .ok_or_else(|| broken(format!("it has an output of `{name}`")))?;
+            }
+            3 => field.numbers("shape", |extent| {
+                tensor.shape.push(usize::try_from(extent).unwrap_or(usize::MAX));
+                Ok(())
+            })?,
+            _ => {}
+        }
+    }
+    Ok(tensor)
+}

@@ -1,0 +1,22 @@
+//! The Open Inference Protocol, version 2, over gRPC, with Triton's extensions: server and client.
+//!
+//! Known deviations from Triton, each on purpose:
+//!
+//! - A narrow integer that does not fit is refused, not cut off.
+//! - A truth value that is neither 0 nor 1 is refused, for it is undefined to what runs the model.
+//! - `version` takes an alias's name too.
+
+mod address;
+mod client;
+mod decode;
+mod encode;
+mod messages;
+
+pub(crate) use address::recognize;
+pub use address::{SERVICE, address_message, client_id};
+pub use client::{decode_response, encode_request};
+pub use decode::decode;
+pub use encode::{encode, encode_streamed, encode_streamed_failure};
+pub use messages::{
+    encode_live, encode_model_metadata, encode_model_ready, encode_ready, encode_server_metadata,
+};
