@@ -38,8 +38,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// A connection to one replica.
 pub struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    /// None once it has ended: what waits for it hears of that by its end.
-    driver: Option<http1::Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>>,
+    /// None once it has ended: what waits for it hears of that by its end. Boxed: a connection goes from
+    /// hand to hand with every request.
+    driver: Option<Box<http1::Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>>>,
 }
 
 /// A whole answer.
@@ -95,7 +96,7 @@ impl Connection {
         };
         let (sender, driver) =
             http1::handshake(TokioIo::new(stream)).await.map_err(Loss::before)?;
-        Ok(Self { sender, driver: Some(driver) })
+        Ok(Self { sender, driver: Some(Box::new(driver)) })
     }
 
     /// Sends a request and reads its answer to the end. After a loss the connection is of no use.
@@ -115,7 +116,7 @@ impl Connection {
                 return Poll::Ready(heard);
             }
             if let Some(connection) = driver
-                && Pin::new(connection).poll(context).is_ready()
+                && Pin::new(&mut **connection).poll(context).is_ready()
             {
                 *driver = None;
             }

@@ -20,6 +20,7 @@ use http::{HeaderName, HeaderValue, Method, Request, header::CONTENT_TYPE};
 use http_body_util::Full;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+use tokio::task::yield_now;
 
 use crate::{
     balance::{Candidate, choose},
@@ -141,6 +142,9 @@ impl Remote {
         let mut tried = SmallVec::<[usize; 4]>::new();
         let mut last = None;
         let mut again = 0;
+        // Whoever else has been read in this turn of the event loop is decoded first; what they ask goes out
+        // together, and a replica that is woken finds more than one request.
+        yield_now().await;
         loop {
             let Some(index) = self.choose(&tried) else {
                 return Err(last.unwrap_or_else(|| self.nobody()));
@@ -206,6 +210,8 @@ impl Remote {
             }
         };
         drop(asking);
+        // And what has come back in one turn is answered together.
+        yield_now().await;
         if heard.status.is_success() {
             return self.heard(replica, &heard, request);
         }
@@ -258,7 +264,7 @@ impl Remote {
             return Tried::OtherRevision;
         }
         let decoded = decode_response(&heard.body, &heard.headers, Some(&self.signature), &LIMITS);
-        let outputs = match decoded.map(|answer| answer.outputs) {
+        let mut outputs = match decoded.map(|answer| answer.outputs) {
             Ok(outputs) => outputs,
             Err(failure) => {
                 let message = format!(
@@ -273,14 +279,14 @@ impl Remote {
         replica.known.lock().standing.answered(Instant::now());
         let mut response = InferResponse::default();
         for spec in self.asked_for(request) {
-            let Some(output) = outputs.iter().find(|output| output.name == spec.name) else {
+            let Some(place) = outputs.iter().position(|output| output.name == spec.name) else {
                 let message = format!(
                     "replica `{}` answered without output `{}`",
                     replica.address, spec.name
                 );
                 return Tried::Failed(Failure::new(ErrorCode::ReplicaFailed, message));
             };
-            response.outputs.push(output.clone());
+            response.outputs.push(outputs.swap_remove(place));
         }
         response.served_by = Some(Box::new(ServedBy {
             version: text(&heard.headers, VERSION).map(Into::into),
@@ -395,7 +401,7 @@ impl Remote {
     ) -> Result<Request<Full<Bytes>>, Loss> {
         let mut head = self
             .upstream
-            .head(Method::POST, replica, &self.upstream.infer_path)
+            .head(Method::POST, replica, replica.infer.clone())
             .header(CONTENT_TYPE, written.content_type.clone());
         if let Some(length) = &written.header_length {
             head = head.header(HEADER_LENGTH, length.clone());

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::Uri;
 use parking_lot::Mutex;
 use rustls::{ClientConfig, pki_types::ServerName};
 
@@ -28,6 +29,8 @@ pub struct Replica {
     pub address: Address,
     /// How its certificate is checked; none where it speaks in clear.
     pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// What an inference is asked at.
+    pub infer: Uri,
     /// Whether requests go there: fit, and let through by the gate.
     pub open: AtomicBool,
     /// What was heard of it.
@@ -102,10 +105,15 @@ pub struct ReplicaState {
 
 impl Replica {
     /// One of which nothing was heard yet.
-    pub fn new(address: Address, tls: Option<(Arc<ClientConfig>, ServerName<'static>)>) -> Self {
+    pub fn new(
+        address: Address,
+        tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+        infer: Uri,
+    ) -> Self {
         Self {
             address,
             tls,
+            infer,
             open: AtomicBool::new(false),
             known: Mutex::default(),
             latency: Mutex::default(),
@@ -217,7 +225,8 @@ mod tests {
 
     #[test]
     fn what_is_outstanding_is_counted_back_however_it_ends() {
-        let replica = Arc::new(Replica::new(Address::parse("http://a").unwrap(), None));
+        let replica =
+            Arc::new(Replica::new(Address::parse("http://a").unwrap(), None, Uri::default()));
         let asking = replica.begin();
         assert_eq!(replica.candidate(0, Instant::now()).outstanding, 1);
         asking.ignore_time();

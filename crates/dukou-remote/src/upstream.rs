@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use bytes::Bytes;
 use dukou_types::{ErrorCode, Failure};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
     header::{AUTHORIZATION, HOST},
     request::Builder,
 };
@@ -43,8 +43,6 @@ pub struct Upstream {
     pub health: Duration,
     /// The model's path at the replicas.
     pub path: String,
-    /// The same, for an inference.
-    pub infer_path: String,
     /// The key that is shown to them.
     pub key: Option<KeyFile>,
     /// Where it is served.
@@ -59,6 +57,10 @@ impl Upstream {
     pub fn new(spec: &Spec) -> Result<Self, Failure> {
         let invalid = |why: String| Failure::new(ErrorCode::DeployInvalid, why);
         let trusted = spec.ca_file.as_deref().map(trusting).transpose().map_err(invalid)?;
+        let mut path = format!("/v2/models/{}", spec.model);
+        if let Some(version) = &spec.version {
+            path += &format!("/versions/{version}");
+        }
         let replicas = spec.replicas.iter().map(|text| {
             let address = Address::parse(text)?;
             let tls = match (address.encrypted, &trusted) {
@@ -70,25 +72,18 @@ impl Upstream {
                     ));
                 }
             };
-            Ok(Arc::new(Replica::new(address, tls)))
+            let infer = uri_of(&address, &format!("{path}/infer"))?;
+            Ok(Arc::new(Replica::new(address, tls, infer)))
         });
         let replicas = replicas.collect::<Result<_, String>>().map_err(invalid)?;
         let key = spec.key_file.as_deref().map(KeyFile::open).transpose()?;
-        let mut path = format!("/v2/models/{}", spec.model);
-        if let Some(version) = &spec.version {
-            path += &format!("/versions/{version}");
-        }
-        let infer_path = format!("{path}/infer");
-        Ok(Self { health: spec.health, path, infer_path, key, replicas })
+        Ok(Self { health: spec.health, path, key, replicas })
     }
 
     /// The head of every request to this replica.
-    pub fn head(&self, method: Method, replica: &Replica, path: &str) -> Builder {
-        let target = match &*replica.address.base {
-            "" => Request::builder().uri(path),
-            base => Request::builder().uri(format!("{base}{path}")),
-        };
-        let head = target.method(method).header(HOST, replica.address.authority.clone());
+    pub fn head(&self, method: Method, replica: &Replica, uri: Uri) -> Builder {
+        let head = Request::builder().uri(uri).method(method);
+        let head = head.header(HOST, replica.address.authority.clone());
         match &self.key {
             Some(key) => head.header(AUTHORIZATION, key.header()),
             None => head,
@@ -100,7 +95,7 @@ impl Upstream {
     /// # Errors
     /// The address cannot stand in a request.
     pub fn get(&self, replica: &Replica, path: &str) -> Result<Request<Full<Bytes>>, String> {
-        let head = self.head(Method::GET, replica, path);
+        let head = self.head(Method::GET, replica, uri_of(&replica.address, path)?);
         head.body(Full::default()).map_err(|error| error.to_string())
     }
 
@@ -109,6 +104,12 @@ impl Upstream {
         let names: Vec<_> = self.replicas.iter().map(|r| format!("`{}`", r.address)).collect();
         names.join(", ")
     }
+}
+
+/// A path behind an address's own.
+fn uri_of(address: &Address, path: &str) -> Result<Uri, String> {
+    let uri = Uri::try_from(format!("{}{path}", address.base));
+    uri.map_err(|error| format!("`{address}` cannot be asked for `{path}`: {error}"))
 }
 
 /// The version that answered.
