@@ -119,8 +119,15 @@ pub fn described<T>(
             .first()
             .map(String::as_str)
             .filter(|provider| *provider != dukou_ort::CPU),
+        batchable: batchable(model),
         signature: &lane.version.signature,
     })
+}
+
+/// Whether rows of several requests may be asked as one, whichever version answers. Not where answers are
+/// kept: what is asked as one is another question.
+fn batchable(model: &Model) -> bool {
+    model.cache.is_none() && model.versions.iter().all(|lane| lane.version.signature.batchable)
 }
 
 fn json_text(text: Vec<u8>) -> Described {

@@ -101,11 +101,13 @@ pub async fn answer(
             if batcher.is_inline() { ride.await } else { before(deadline, ride).await? }
         }
         Way::Remote(remote) => {
-            let rows = request.rows();
-            let asked = Box::pin(before(deadline, remote.answer(&request)));
+            let asked = Box::pin(before(deadline, remote.answer(request)));
             let answered = asked.await??;
-            lane.counters.ran(rows, answered.took);
-            Ok((answered.response, elsewhere(rows, answered.took)))
+            if answered.counts {
+                lane.counters.ran(answered.rows, answered.took);
+            }
+            let ride = elsewhere(answered.rows, answered.took);
+            Ok((answered.response, Ride { requests: answered.requests, ..ride }))
         }
         Way::Graph(graph) => {
             let table = table.ok_or_else(|| {

@@ -19,6 +19,7 @@ mod refusal;
 pub mod remote;
 mod replica;
 pub mod standing;
+mod together;
 mod upstream;
 mod watch;
 

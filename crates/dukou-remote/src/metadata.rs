@@ -7,6 +7,16 @@ use serde::Deserialize;
 struct Metadata {
     inputs: Vec<Spec>,
     outputs: Vec<Spec>,
+    #[serde(default)]
+    parameters: Parameters,
+}
+
+/// What dukou says besides.
+#[derive(Default, Deserialize)]
+struct Parameters {
+    /// Whether a row's answer does not depend on its neighbours.
+    #[serde(default)]
+    batchable: bool,
 }
 
 #[derive(Deserialize)]
@@ -27,8 +37,7 @@ pub fn parse_signature(body: &[u8]) -> Result<Signature, String> {
     Ok(Signature {
         inputs: specs(metadata.inputs)?,
         outputs: specs(metadata.outputs)?,
-        // Whoever answers batches, or does not.
-        batchable: false,
+        batchable: metadata.parameters.batchable,
     })
 }
 

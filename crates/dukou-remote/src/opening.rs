@@ -12,7 +12,7 @@ use crate::{
     gate::Serves,
     metadata::described,
     upstream::Upstream,
-    watch::{Found, first_look},
+    watch::{Found, alike, first_look},
 };
 
 /// Asks every replica, until one answers or patience is over. Blocks; for a thread that loads.
@@ -63,7 +63,7 @@ fn agreed(upstream: &Upstream, answered: &[(usize, &Found)]) -> Result<Signature
         return Err(unavailable(upstream, &[]));
     };
     for (other, found) in current {
-        if found.signature != model.signature {
+        if !alike(&found.signature, &model.signature) {
             let message = format!(
                 "replica `{}` serves {}, and replica `{}` serves {}",
                 upstream.replicas[*first].address,
@@ -74,7 +74,8 @@ fn agreed(upstream: &Upstream, answered: &[(usize, &Found)]) -> Result<Signature
             return Err(Failure::new(ErrorCode::ReplicaMismatch, message));
         }
     }
-    Ok(model.signature.clone())
+    // Whether rows ride together is each replica's own matter, and asked anew.
+    Ok(Signature { batchable: false, ..model.signature.clone() })
 }
 
 fn unavailable(upstream: &Upstream, found: &[(usize, Result<Found, String>)]) -> Failure {

@@ -31,6 +31,7 @@ use crate::{
     random::draw,
     refusal,
     replica::{Replica, ReplicaState},
+    together::{self, may_ride},
     upstream::{REVISION, Spec, Upstream, VERSION, text},
     watch,
 };
@@ -61,6 +62,20 @@ pub struct Answered {
     pub response: InferResponse,
     /// From the request to the answer, over all tries.
     pub took: Duration,
+    /// Rows of all requests that were asked in one call.
+    pub rows: usize,
+    /// Those requests.
+    pub requests: usize,
+    /// Whether it is this one that the call is counted with.
+    pub counts: bool,
+}
+
+/// Why a call for several requests has no answer.
+pub(crate) enum Unanswered {
+    /// It failed.
+    Failed(Failure),
+    /// Their rows may not ride together where it was asked.
+    Apart,
 }
 
 /// How one try ended.
@@ -68,6 +83,8 @@ enum Tried {
     Answered(Box<InferResponse>),
     /// It is another revision's: right of itself, but not for a caller now.
     OtherRevision,
+    /// It was of several requests, whose rows may not ride together there.
+    Apart,
     /// Another replica may know better, if there is a retry left.
     Retryable(Failure),
     Failed(Failure),
@@ -127,48 +144,89 @@ impl Remote {
         self.current.store(gate.current().map_or(0, |current| current + 1), Relaxed);
         for (replica, seen) in self.upstream.replicas.iter().zip(&seen) {
             replica.set_open(seen.healthy && gate.admits(seen.serves));
+            replica.set_rides();
         }
     }
 
-    /// Has a replica answer. Dropping the future closes the connection on which it was asked.
+    /// Has a replica answer, together with what else comes in this turn of the event loop where that is
+    /// right. Dropping the future ends the call where nobody else waits for it.
     ///
     /// # Errors
     /// What the replica said, with its code and status; `replica.unavailable`, `replica.lost`,
     /// `replica.failed`, `replica.behind`.
-    pub async fn answer(&self, request: &InferRequest) -> Result<Answered, Failure> {
+    pub async fn answer(self: &Arc<Self>, request: InferRequest) -> Result<Answered, Failure> {
+        if self.rides() && may_ride(&request) {
+            return together::ask(self, request).await;
+        }
+        // Whoever else has been read in this turn is decoded first: what is asked goes out together, and a
+        // replica that is woken finds more than one request.
+        yield_now().await;
+        self.alone(&request).await
+    }
+
+    /// Has a replica answer this request by itself.
+    pub(crate) async fn alone(&self, request: &InferRequest) -> Result<Answered, Failure> {
+        match self.together(request, 1).await {
+            Ok(answered) => Ok(answered),
+            Err(Unanswered::Failed(failure)) => Err(failure),
+            Err(Unanswered::Apart) => Err(self.behind()),
+        }
+    }
+
+    /// Has a replica answer a call that so many requests are in.
+    pub(crate) async fn together(
+        &self,
+        request: &InferRequest,
+        requests: usize,
+    ) -> Result<Answered, Unanswered> {
         let began = Instant::now();
+        let failed = |failure| Err(Unanswered::Failed(failure));
         self.budget.request();
-        let written = self.write(request)?;
+        let written = self.write(request).map_err(Unanswered::Failed)?;
         let mut tried = SmallVec::<[usize; 4]>::new();
         let mut last = None;
         let mut again = 0;
-        // Whoever else has been read in this turn of the event loop is decoded first; what they ask goes out
-        // together, and a replica that is woken finds more than one request.
-        yield_now().await;
         loop {
             let Some(index) = self.choose(&tried) else {
-                return Err(last.unwrap_or_else(|| self.nobody()));
+                return failed(last.unwrap_or_else(|| self.nobody()));
             };
             let replica = &self.upstream.replicas[index];
             if !tried.is_empty() {
                 replica.retries.fetch_add(1, Relaxed);
             }
-            match self.ask(replica, &written, request).await {
+            match self.ask(replica, &written, request, requests).await {
                 Tried::Answered(response) => {
-                    return Ok(Answered { response: *response, took: began.elapsed() });
+                    return Ok(Answered {
+                        response: *response,
+                        took: began.elapsed(),
+                        rows: request.rows(),
+                        requests,
+                        counts: true,
+                    });
                 }
                 Tried::OtherRevision if again < ASKED_AGAIN => again += 1,
-                Tried::OtherRevision => return Err(self.behind()),
-                Tried::Failed(failure) => return Err(failure),
+                Tried::OtherRevision => return failed(self.behind()),
+                Tried::Apart => return Err(Unanswered::Apart),
+                Tried::Failed(failure) => return failed(failure),
                 Tried::Retryable(failure) => {
                     tried.push(index);
                     if !self.budget.take() {
-                        return Err(failure);
+                        return failed(failure);
                     }
                     last = Some(failure);
                 }
             }
         }
+    }
+
+    /// Whether every replica that is asked lets rows ride together.
+    fn rides(&self) -> bool {
+        self.upstream.replicas.iter().all(|replica| !replica.is_open() || replica.rides())
+    }
+
+    /// Replicas that are asked and have nothing to do.
+    pub(crate) fn idle(&self) -> usize {
+        self.upstream.replicas.iter().filter(|r| r.is_open() && r.is_idle()).count()
     }
 
     /// Of those that may be asked, one. Where none is fit, one that the gate lets through: somebody
@@ -200,8 +258,9 @@ impl Remote {
         replica: &Arc<Replica>,
         written: &Written,
         request: &InferRequest,
+        requests: usize,
     ) -> Tried {
-        let asking = replica.begin();
+        let asking = replica.begin(requests);
         let heard = match self.exchange(replica, written, request).await {
             Ok(heard) => heard,
             Err(loss) => {
@@ -213,7 +272,7 @@ impl Remote {
         // And what has come back in one turn is answered together.
         yield_now().await;
         if heard.status.is_success() {
-            return self.heard(replica, &heard, request);
+            return self.heard(replica, &heard, request, requests);
         }
         let failure = refusal::failure(&heard, &replica.address);
         match heard.status.as_u16() {
@@ -257,11 +316,21 @@ impl Remote {
     }
 
     /// An answer was heard: whose, and whether it may be delivered now.
-    fn heard(&self, replica: &Replica, heard: &Heard, request: &InferRequest) -> Tried {
+    fn heard(
+        &self,
+        replica: &Replica,
+        heard: &Heard,
+        request: &InferRequest,
+        requests: usize,
+    ) -> Tried {
         let revision = text(&heard.headers, REVISION);
         let serves = Serves::parse(revision);
         if !self.delivers(replica, revision, serves) {
             return Tried::OtherRevision;
+        }
+        // It may serve something else since it was asked about.
+        if requests > 1 && !replica.known.lock().rides_at(revision) {
+            return Tried::Apart;
         }
         let decoded = decode_response(&heard.body, &heard.headers, Some(&self.signature), &LIMITS);
         let mut outputs = match decoded.map(|answer| answer.outputs) {

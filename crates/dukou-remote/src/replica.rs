@@ -33,6 +33,8 @@ pub struct Replica {
     pub infer: Uri,
     /// Whether requests go there: fit, and let through by the gate.
     pub open: AtomicBool,
+    /// Whether rows of several requests may ride together there.
+    rides: AtomicBool,
     /// What was heard of it.
     pub known: Mutex<Known>,
     latency: Mutex<PeakEwma>,
@@ -54,11 +56,18 @@ pub struct Known {
     pub serves: Serves,
     /// As it wrote it.
     pub revision: Option<Arc<str>>,
+    /// The revision at which it said that rows of several requests may ride together.
+    pub rides: Option<Arc<str>>,
     /// A lower revision that one probe saw: the next decides.
     lower: Option<u64>,
 }
 
 impl Known {
+    /// Whether rows may ride together in an answer of this revision.
+    pub fn rides_at(&self, revision: Option<&str>) -> bool {
+        revision.is_some() && self.rides.as_deref() == revision
+    }
+
     /// An answer or a probe said which revision is served there. An answer may have been on its way
     /// for long and never lowers what is known; of probes two that follow each other do.
     pub fn hears(&mut self, revision: Option<&str>, probe: bool) {
@@ -115,6 +124,7 @@ impl Replica {
             tls,
             infer,
             open: AtomicBool::new(false),
+            rides: AtomicBool::new(false),
             known: Mutex::default(),
             latency: Mutex::default(),
             outstanding: AtomicUsize::new(0),
@@ -140,17 +150,33 @@ impl Replica {
         self.open.store(open, Release);
     }
 
+    /// Whether rows may ride together there, as far as is known.
+    pub fn rides(&self) -> bool {
+        self.rides.load(Acquire)
+    }
+
+    /// Looks at what is known of that.
+    pub fn set_rides(&self) {
+        let known = self.known.lock();
+        self.rides.store(known.rides_at(known.revision.as_deref()), Release);
+    }
+
+    /// Whether it has answered all that it was asked.
+    pub fn is_idle(&self) -> bool {
+        self.outstanding.load(Relaxed) == 0
+    }
+
     /// As it is chosen among others.
     pub fn candidate(&self, index: usize, now: Instant) -> Candidate {
         let latency = self.latency.lock().latency(now);
         Candidate { index, latency, outstanding: self.outstanding.load(Relaxed) }
     }
 
-    /// It is sent a request; the guard's end says how long that took, however it ended.
-    pub fn begin(self: &Arc<Self>) -> Asking {
-        self.requests.fetch_add(1, Relaxed);
-        self.outstanding.fetch_add(1, Relaxed);
-        Asking { replica: Arc::clone(self), since: Instant::now(), counts: true }
+    /// It is sent so many requests in one call; the guard's end says how long that took, however it ended.
+    pub fn begin(self: &Arc<Self>, requests: usize) -> Asking {
+        self.requests.fetch_add(requests as u64, Relaxed);
+        self.outstanding.fetch_add(requests, Relaxed);
+        Asking { replica: Arc::clone(self), requests, since: Instant::now(), counts: true }
     }
 
     /// As `/state` and `/metrics` show it.
@@ -182,6 +208,7 @@ impl Replica {
 #[derive(Debug)]
 pub struct Asking {
     replica: Arc<Replica>,
+    requests: usize,
     since: Instant,
     counts: bool,
 }
@@ -195,7 +222,7 @@ impl Asking {
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        self.replica.outstanding.fetch_sub(1, Relaxed);
+        self.replica.outstanding.fetch_sub(self.requests, Relaxed);
         if self.counts {
             self.replica.latency.lock().observe(self.since.elapsed(), Instant::now());
         }
@@ -227,12 +254,12 @@ mod tests {
     fn what_is_outstanding_is_counted_back_however_it_ends() {
         let replica =
             Arc::new(Replica::new(Address::parse("http://a").unwrap(), None, Uri::default()));
-        let asking = replica.begin();
+        let asking = replica.begin(1);
         assert_eq!(replica.candidate(0, Instant::now()).outstanding, 1);
         asking.ignore_time();
         let candidate = replica.candidate(0, Instant::now());
         assert_eq!((candidate.outstanding, candidate.latency), (0, None));
-        drop(replica.begin());
+        drop(replica.begin(1));
         assert!(replica.candidate(0, Instant::now()).latency.is_some());
     }
 }

@@ -109,32 +109,35 @@ impl Eye {
         let revision: Option<Arc<str>> = text(&heard.headers, REVISION).map(Into::into);
         replica.known.lock().hears(revision.as_deref(), true);
         if self.compared.as_ref() != Some(&revision) {
-            let unfit = self.compare(upstream, replica, remote.signature()).await?;
-            replica.known.lock().standing.set_unfit(unfit);
+            let (unfit, rides) = self.compare(upstream, replica, remote.signature()).await?;
+            let mut known = replica.known.lock();
+            known.standing.set_unfit(unfit);
+            known.rides = revision.clone().filter(|_| rides);
+            drop(known);
             self.compared = Some(revision);
         }
         replica.known.lock().standing.ready();
         Ok(())
     }
 
-    /// Whether it serves what the others serve; says why not.
+    /// Why it does not serve what the others serve, and whether rows may ride together there.
     async fn compare(
         &mut self,
         upstream: &Upstream,
         replica: &Replica,
         wanted: &Signature,
-    ) -> Result<Option<String>, String> {
+    ) -> Result<(Option<String>, bool), String> {
         let heard = self.ask(upstream, replica, &upstream.path).await?;
         if heard.status == StatusCode::NOT_FOUND {
-            return Ok(Some(refusal(&heard)));
+            return Ok((Some(refusal(&heard)), false));
         }
         if !heard.status.is_success() {
             return Err(refusal(&heard));
         }
         Ok(match parse_signature(&heard.body.concat()) {
-            Err(why) => Some(why),
-            Ok(signature) if signature == *wanted => None,
-            Ok(other) => Some(format!("serves another signature: {}", described(&other))),
+            Err(why) => (Some(why), false),
+            Ok(found) if alike(&found, wanted) => (None, found.batchable),
+            Ok(other) => (Some(format!("serves another signature: {}", described(&other))), false),
         })
     }
 
@@ -166,6 +169,11 @@ impl Eye {
             self.connection = Some(connection);
         }
     }
+}
+
+/// Whether two take and give the same, however they run it.
+pub fn alike(a: &Signature, b: &Signature) -> bool {
+    a.inputs == b.inputs && a.outputs == b.outputs
 }
 
 /// What a first look at a replica found.

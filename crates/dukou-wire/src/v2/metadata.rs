@@ -1,8 +1,8 @@
 //! What a server says of itself and of its models.
 
-use dukou_types::{Signature, TensorSpec};
+use dukou_types::{Param, Signature, TensorSpec};
 
-use super::encode::push_list;
+use super::encode::{push_list, push_parameters};
 use crate::json::{push_integer, push_text};
 
 /// The extensions of the protocol that are spoken.
@@ -55,6 +55,8 @@ pub struct ModelDescription<'a> {
     pub platform: &'a str,
     /// The execution provider that runs it first, where that is not the CPU: a parameter of ours.
     pub provider: Option<&'a str>,
+    /// Whether rows of several requests may be asked as one: a parameter of ours, for a gateway.
+    pub batchable: bool,
     /// What it takes and gives.
     pub signature: &'a Signature,
 }
@@ -73,10 +75,16 @@ pub fn encode_model_metadata(model: &ModelDescription<'_>) -> Vec<u8> {
         out.extend_from_slice(key.as_bytes());
         push_list(&mut out, specs.iter(), push_spec);
     }
+    let mut parameters = Vec::new();
     if let Some(provider) = model.provider {
-        out.extend_from_slice(b",\"parameters\":{\"provider\":");
-        push_text(&mut out, provider);
-        out.push(b'}');
+        parameters.push(("provider".into(), Param::String(provider.into())));
+    }
+    if model.batchable {
+        parameters.push(("batchable".into(), Param::Bool(true)));
+    }
+    if !parameters.is_empty() {
+        out.extend_from_slice(b",\"parameters\":");
+        push_parameters(&mut out, &parameters);
     }
     out.push(b'}');
     out
@@ -110,11 +118,13 @@ mod tests {
             versions: &["1", "2"],
             platform: "onnxruntime_onnx",
             provider: None,
+            batchable: false,
             signature: &signature,
         };
         let signature = Signature::default();
         let on_a_device = ModelDescription {
             provider: Some("CUDAExecutionProvider"),
+            batchable: true,
             signature: &signature,
             ..model
         };
@@ -134,7 +144,7 @@ mod tests {
             ),
             (
                 encode_model_metadata(&on_a_device),
-                r#"{"name":"m","versions":["1","2"],"platform":"onnxruntime_onnx","inputs":[],"outputs":[],"parameters":{"provider":"CUDAExecutionProvider"}}"#,
+                r#"{"name":"m","versions":["1","2"],"platform":"onnxruntime_onnx","inputs":[],"outputs":[],"parameters":{"provider":"CUDAExecutionProvider","batchable":true}}"#,
             ),
         ] {
             assert_eq!(String::from_utf8(body).unwrap(), expected);
