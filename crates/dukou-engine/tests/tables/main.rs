@@ -10,5 +10,6 @@ mod caching;
 mod graphs;
 mod loading;
 mod remotes;
+mod riding;
 mod support;
 mod swapping;
