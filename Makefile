@@ -97,7 +97,7 @@ wheel: .stamps/venv ## the wheel, in dist/
 generate: .stamps/venv ## make the generated files anew (error pages, table schema, coverage)
 	$(BIN)/python scripts/generate.py
 
-compatibility: .stamps/engine .stamps/clients-venv ## record how real clients fare (docs/compatibility.md)
+compatibility: .stamps/engine .stamps/clients-venv .stamps/tensorflow-serving ## record how real clients fare (docs/compatibility.md)
 	$(BIN)/python scripts/compatibility.py
 	$(BIN)/python scripts/generate.py
 

@@ -21,8 +21,10 @@ sys.path.insert(0, str(ROOT))
 CLIENTS = {
     "triton_http": "tritonclient.http",
     "triton_http_aio": "tritonclient.http.aio",
+    "triton_grpc": "tritonclient.grpc",
     "kserve_rest": "kserve.InferenceRESTClient",
     "tensorflow_rest": "TensorFlow Serving's REST, by requests",
+    "tensorflow_grpc": "TensorFlow Serving's gRPC, by its own stubs",
 }
 # (module, operation) → why it does not work yet.
 NOT_YET: dict[tuple[str, str], str] = {}

@@ -196,3 +196,11 @@ def shared_memory(facts: dict[str, Any]) -> None:
         _refused(
             lambda: client.register_system_shared_memory("r", "/r", 64), "501", "shared memory"
         )
+
+
+@case("trace settings, log settings: refused as not supported")
+def unsupported(facts: dict[str, Any]) -> None:
+    """501, with a sentence."""
+    with _client(facts) as client:
+        _refused(lambda: client.get_trace_settings("m"), "501", "")
+        _refused(client.get_log_settings, "501", "")

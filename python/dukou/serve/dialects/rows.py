@@ -27,7 +27,7 @@ class TorchServe:
 
     def infer_rows(self, ask: Ask, target: Target, rows: Sequence[Any]) -> Document:
         """The rows as one list."""
-        return outputs_of(ask("POST", _torchserve_path(target), list(rows)))
+        return outputs_of(ask("POST", _torchserve_path(target), list(rows)), len(rows))
 
 
 class Keras:
@@ -71,14 +71,20 @@ def _refuse_alias(target: Target, server: str) -> None:
         )
 
 
-def outputs_of(answer: Any) -> Document:
+def outputs_of(answer: Any, sent: int | None = None) -> Document:
     """An answer of predictions, a row each, as V2 has outputs: one, or one for each name in the rows.
+
+    Args:
+        answer: what came.
+        sent: so many rows were asked; an object with as many values a name is outputs by their names.
 
     Raises:
         RemoteError: `client.server-error`: there are none in it.
     """
     rows = answer
     if isinstance(answer, dict):
+        if "predictions" not in answer and answer and _are_columns(answer, sent):
+            return {"outputs": [_output(name, values) for name, values in answer.items()]}
         rows = answer.get("predictions")
         if rows is None and "error" not in answer:
             rows = [answer]  # one row's fields, as TorchServe's classifiers answer
@@ -90,6 +96,10 @@ def outputs_of(answer: Any) -> Document:
     if names and all(isinstance(row, dict) and list(row) == names for row in rows):
         return {"outputs": [_output(name, [row[name] for row in rows]) for name in names]}
     return {"outputs": [_output("predictions", rows)]}
+
+
+def _are_columns(answer: dict[str, Any], sent: int | None) -> bool:
+    return all(isinstance(values, list) and len(values) == sent for values in answer.values())
 
 
 def _output(name: str, rows: list[Any]) -> Document:

@@ -1,0 +1,162 @@
+"""`tritonclient.grpc`, as NVIDIA publishes it."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+from collections.abc import Iterator
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import tritonclient.grpc as triton
+from case import case, close
+from tritonclient.utils import InferenceServerException
+
+PACKAGE = "tritonclient"
+ROWS = np.array([[1.0, 2.0, 3.0, 4.0], [0.5, -1.5, 2.25, 0.0]], np.float32)
+
+
+@contextlib.contextmanager
+def _client(facts: dict[str, Any]) -> Iterator[triton.InferenceServerClient]:
+    client = triton.InferenceServerClient(facts["address"])
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _input(name: str, array: np.ndarray, datatype: str) -> Any:
+    tensor = triton.InferInput(name, list(array.shape), datatype)
+    tensor.set_data_from_numpy(array)
+    return tensor
+
+
+def _rows() -> list[Any]:
+    return [_input("x", ROWS, "FP32")]
+
+
+def _refused(call: Any, status: str) -> None:
+    try:
+        call()
+    except InferenceServerException as error:
+        assert error.status() == f"StatusCode.{status}", error
+    else:
+        raise AssertionError("it was not refused")
+
+
+@case("server live, ready; model ready")
+def health(facts: dict[str, Any]) -> None:
+    """Health."""
+    with _client(facts) as client:
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert client.is_model_ready("m")
+        assert client.is_model_ready("m", "1")
+
+
+@case("server metadata, model metadata")
+def metadata(facts: dict[str, Any]) -> None:
+    """What there is, as JSON and as messages."""
+    with _client(facts) as client:
+        assert client.get_server_metadata().name
+        said = client.get_model_metadata("m", as_json=True)
+        assert [output["name"] for output in said["outputs"]] == ["label", "probabilities"]
+        assert list(client.get_model_metadata("m").inputs[0].shape) == [-1, 4]
+
+
+@case("infer")
+def infer(facts: dict[str, Any]) -> None:
+    """Numbers, an id, a chosen output."""
+    with _client(facts) as client:
+        answer = client.infer("m", _rows(), request_id="seven")
+        close(answer.as_numpy("probabilities"), facts["probabilities"])
+        assert answer.as_numpy("label").tolist() == facts["labels"]
+        assert answer.get_response().id == "seven"
+        wanted = [triton.InferRequestedOutput("label")]
+        answer = client.infer("m", _rows(), outputs=wanted)
+        assert answer.as_numpy("probabilities") is None
+
+
+@case("infer, a version by its number")
+def version(facts: dict[str, Any]) -> None:
+    """Two versions of one model answer differently."""
+    with _client(facts) as client:
+        first = client.infer("m", _rows(), model_version="1")
+        assert first.get_response().model_version == "1"
+        assert not np.allclose(first.as_numpy("probabilities"), facts["probabilities"])
+
+
+@case("infer, BYTES, FP16, BF16")
+def dtypes(facts: dict[str, Any]) -> None:
+    """What JSON cannot carry."""
+    raw = np.array([["渡口".encode(), b"\xff\x00"]], object)
+    halves = np.array([[1.5, -2.0]], np.float16)
+    brains = halves.astype(ml_dtypes.bfloat16)
+    with _client(facts) as client:
+        answer = client.infer("text", [_input("t", raw, "BYTES")])
+        assert answer.as_numpy("same").tolist() == raw.tolist()
+        answer = client.infer("half", [_input("h", halves, "FP16")])
+        assert answer.as_numpy("same").tolist() == halves.tolist()
+        answer = client.infer("brain", [_input("h", brains, "BF16")])
+        assert answer.as_numpy("same").astype(np.float32).tolist() == [[1.5, -2.0]]
+
+
+@case("infer, asynchronous")
+def infer_async(facts: dict[str, Any]) -> None:
+    """By a callback."""
+    heard: queue.Queue[Any] = queue.Queue()
+    with _client(facts) as client:
+        client.async_infer("m", _rows(), lambda result, error: heard.put((result, error)))
+        result, error = heard.get(timeout=20)
+    assert error is None
+    close(result.as_numpy("probabilities"), facts["probabilities"])
+
+
+@case("stream infer")
+def stream(facts: dict[str, Any]) -> None:
+    """Several requests on one stream, one of them wrong: the stream goes on."""
+    heard: queue.Queue[Any] = queue.Queue()
+    with _client(facts) as client:
+        client.start_stream(lambda result, error: heard.put((result, error)))
+        for name in ("m", "nobody", "m"):
+            client.async_stream_infer(name, _rows())
+        answers = [heard.get(timeout=20) for _ in range(3)]
+        client.stop_stream()
+    assert [error is None for _, error in answers] == [True, False, True]
+    close(answers[2][0].as_numpy("probabilities"), facts["probabilities"])
+
+
+@case("infer, compressed by gzip and deflate")
+def compressed(facts: dict[str, Any]) -> None:
+    """Both that the client offers."""
+    with _client(facts) as client:
+        for coding in ("gzip", "deflate"):
+            answer = client.infer("m", _rows(), compression_algorithm=coding)
+            close(answer.as_numpy("probabilities"), facts["probabilities"])
+
+
+@case("infer, priority, timeout and deadline")
+def parameters(facts: dict[str, Any]) -> None:
+    """What a request may say besides."""
+    with _client(facts) as client:
+        answer = client.infer(
+            "m",
+            _rows(),
+            priority=1,
+            timeout=20_000_000,
+            client_timeout=20,
+            parameters={"who": "me"},
+        )
+    close(answer.as_numpy("probabilities"), facts["probabilities"])
+
+
+@case("errors: unknown model, wrong dtype, wrong shape")
+def errors(facts: dict[str, Any]) -> None:
+    """A status each."""
+    with _client(facts) as client:
+        _refused(lambda: client.infer("nobody", _rows()), "NOT_FOUND")
+        wrong = [_input("x", ROWS.astype(np.float64), "FP64")]
+        _refused(lambda: client.infer("m", wrong), "INVALID_ARGUMENT")
+        wide = [_input("x", np.zeros((1, 5), np.float32), "FP32")]
+        _refused(lambda: client.infer("m", wide), "INVALID_ARGUMENT")
