@@ -12,6 +12,7 @@ from bench.workplace import BenchError
 # name on the command line → where it is. The first is what `make bench` runs.
 CASES = {
     "small-json": "bench.cases.small_json",
+    "small-grpc": "bench.cases.small_grpc",
     "swap": "bench.cases.swap",
     "start": "bench.cases.start",
     "guarded": "bench.cases.guarded",

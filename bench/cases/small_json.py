@@ -48,7 +48,7 @@ def find(entries: Sequence[Entry], name: str) -> Entry | None:
 
 def over_echo(entries: Sequence[Entry], entry: Entry) -> tuple[Spread | None, Spread | None]:
     """Server CPU above the echo's (µs) and rate as a part of the echo's, round by round."""
-    echo = find(entries, "echo")
+    echo = find(entries, "echo") or find(entries, "echo-grpc")
     if echo is None:
         return None, None
     return (
@@ -71,10 +71,10 @@ def _cost(entries: Sequence[Entry]) -> Table:
             (
                 entry.name,
                 shown(entry.spread("server_cpu_us")),
-                "-" if entry.name == "echo" else shown(over),
+                "-" if entry.name.startswith("echo") else shown(over),
                 shown(entry.spread("client_cpu_us")),
                 shown(entry.spread("rate"), 0),
-                "-" if entry.name == "echo" else shown(part, 2),
+                "-" if entry.name.startswith("echo") else shown(part, 2),
                 f"{sum(entry.values('failed')):.0f}",
                 shown(entry.spread("peak_rss_mb"), 0),
             )

@@ -10,12 +10,15 @@ from bench.workplace import BenchError
 # name on the command line and in reports → where it is.
 PEERS = {
     "echo": "bench.peers.echo:Echo",
+    "echo-grpc": "bench.peers.echo:EchoCalls",
     "naive-rust": "bench.peers.naive_rust:NaiveRust",
     "dukou": "bench.peers.dukou:Dukou",
     "dukou-cached": "bench.peers.dukou:DukouCached",
     "dukou-guarded": "bench.peers.dukou:DukouGuarded",
     "dukou-gateway": "bench.peers.gateway:DukouGateway",
     "triton": "bench.peers.triton:Triton",
+    "dukou-grpc": "bench.peers.dukou:DukouCalls",
+    "triton-grpc": "bench.peers.triton:TritonCalls",
     "mosec": "bench.peers.mosec:Mosec",
 }
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.calls import METHOD
 from bench.digits import NAME, Digits
 from bench.peers.peer import Running
 from bench.process import ServerProcess
@@ -40,6 +41,18 @@ class Dukou:
                 _put_version_2(Path(facts["socket"]), digits.files["2"])
 
             yield Running(server.pid, url, server.command, server.started_at, swap=swap)
+
+
+class DukouCalls(Dukou):
+    """The same, called by gRPC on the same port."""
+
+    name = "dukou-grpc"
+
+    @contextmanager
+    def start(self, digits: Digits, folder: Path) -> Iterator[Running]:
+        """On port 0."""
+        with serve([digits.files["1"]], folder) as (server, facts):
+            yield Running(server.pid, facts["url"] + METHOD, server.command, server.started_at)
 
 
 class DukouCached:

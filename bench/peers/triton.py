@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.calls import METHOD
 from bench.digits import NAME, Digits
 from bench.peers.peer import Running
 from bench.process import ServerProcess
@@ -38,6 +39,7 @@ class Triton:
     """Its HTTP door, metrics on as by default."""
 
     name = "triton"
+    _calls = False
 
     def __init__(self) -> None:
         self._instances = len(os.sched_getaffinity(0))
@@ -63,12 +65,14 @@ class Triton:
         self._place(model, digits, "1")
         config = _CONFIG.format(name=NAME, batch=_MAX_BATCH, instances=self._instances)
         (model / "config.pbtxt").write_text(config, "utf-8")
-        port = free_port()
+        port, calls = free_port(), free_port()
         command: list[str | Path] = [home / "bin" / "tritonserver"]
         command += ["--model-repository", repository, "--backend-directory", backends]
         command += ["--model-control-mode", "explicit", "--load-model", NAME]
         command += ["--http-address", "127.0.0.1", "--http-port", str(port)]
-        command += ["--allow-grpc", "false", "--metrics-port", str(free_port())]
+        door = ["--grpc-address", "127.0.0.1", "--grpc-port", str(calls)]
+        door = door if self._calls else ["--allow-grpc", "false"]
+        command += ["--metrics-port", str(free_port()), *door]
         environment = {
             "LD_LIBRARY_PATH": str(packages / "nvidia_pytriton.libs"),
             "PATH": f"{peers_python().parent}:{os.environ['PATH']}",
@@ -85,7 +89,11 @@ class Triton:
                 with urllib.request.urlopen(request, timeout=60):
                     pass
 
-            url = f"{base}/v2/models/{NAME}/infer"
+            url = (
+                f"http://127.0.0.1:{calls}{METHOD}"
+                if self._calls
+                else f"{base}/v2/models/{NAME}/infer"
+            )
             yield Running(server.pid, url, server.command, server.started_at, swap=swap)
 
     def _place(self, model: Path, digits: Digits, version: str) -> None:
@@ -102,6 +110,13 @@ class Triton:
         if not source.is_file():
             raise Unavailable(f"the wheel has no python backend for Python {major_minor}")
         shutil.copy(source, stub)
+
+
+class TritonCalls(Triton):
+    """Its gRPC door."""
+
+    name = "triton-grpc"
+    _calls = True
 
 
 def free_port() -> int:

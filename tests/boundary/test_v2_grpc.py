@@ -7,7 +7,7 @@ import functools
 import itertools
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 from tests import serving
 from tests.serving import RunningServer, write_model
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 MODELS = Path(__file__).resolve().parents[2] / "conformance" / "models"
@@ -366,6 +366,62 @@ def test_a_stream_of_large_messages_and_one_that_is_given_up(place: Place, stub:
     next(forever)
     forever.cancel()
     assert stub.ServerLive(service_pb2.ServerLiveRequest()).live
+
+
+def test_triton_s_extensions(client: triton.InferenceServerClient) -> None:
+    config = client.get_model_config("m").config
+    assert (config.name, config.backend, config.platform) == (
+        *("m", "onnxruntime", "onnxruntime_onnx"),
+    )
+    # Rows ride together: the first dimension is not one of the model's.
+    assert config.max_batch_size > 1
+    assert config.dynamic_batching.preferred_batch_size == [config.max_batch_size]
+    (x,) = config.input
+    assert (x.name, model_config_pb2.DataType.Name(x.data_type), x.dims) == ("x", "TYPE_FP32", [4])
+    assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_CPU
+    assert not config.model_transaction_policy.decoupled
+
+    def counted() -> Any:
+        (stats,) = client.get_inference_statistics("m").model_stats
+        assert (stats.name, stats.version) == ("m", "1")
+        return stats
+
+    before = counted()
+    client.infer("m", [_input("x", ROWS, "FP32")])
+    with pytest.raises(InferenceServerException):
+        client.infer("m", [_input("x", ROWS, "FP32")], outputs=[triton.InferRequestedOutput("z")])
+    after = counted()
+    assert after.inference_count - before.inference_count == 2
+    assert after.execution_count - before.execution_count == 1
+    spent, earlier = after.inference_stats, before.inference_stats
+    assert spent.success.count - earlier.success.count == 1
+    assert spent.fail.count - earlier.fail.count == 1
+    assert spent.compute_infer.ns > earlier.compute_infer.ns
+    assert len(client.get_inference_statistics().model_stats) == 15
+    assert len(client.get_inference_statistics("m", "1").model_stats) == 1
+    assert not client.get_system_shared_memory_status().regions
+    assert not client.get_cuda_shared_memory_status().regions
+    assert "statistics" in client.get_server_metadata().extensions
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda client: client.register_system_shared_memory("a", "/a", 8), "Client shared memory"),
+        (lambda client: client.unregister_cuda_shared_memory(), "Client shared memory"),
+        (lambda client: client.get_trace_settings(), "trace extension"),
+        (lambda client: client.get_log_settings(), "logging extension"),
+        (lambda client: client.load_model("m"), "`dukou`"),
+        (lambda client: client.get_model_repository_index(), "`dukou`"),
+    ],
+)
+def test_what_is_not_here_says_so(
+    client: triton.InferenceServerClient, ask: Callable[[Any], Any], words: str
+) -> None:
+    with pytest.raises(InferenceServerException) as caught:
+        ask(client)
+    assert caught.value.status() == "StatusCode.UNIMPLEMENTED"
+    assert words in caught.value.message()
 
 
 def test_health_is_watched(place: Place) -> None:

@@ -179,6 +179,8 @@ def calls() -> Iterator[tuple[str, str, str, bytes]]:
             message = _field(1, model.encode())
             if path.startswith("/tensorflow"):
                 message = _field(1, message)
+            if "/RepositoryModel" in path:
+                message = _field(2, model.encode())
             if path.endswith("GetModelMetadata"):
                 message += _field(2, b"signature_def")
             if path.endswith("ModelInfer"):

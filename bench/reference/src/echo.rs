@@ -16,25 +16,39 @@ use http_body_util::{BodyExt, Full};
 use hyper::{
     Request, Response,
     body::Incoming,
-    header::{CONTENT_TYPE, HeaderValue},
-    server::conn::http1,
+    header::{CONTENT_TYPE, HeaderMap, HeaderValue},
+    server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::mpsc;
 
 /// Connections that may wait for a thread to take them.
 const HAND_OVER: usize = 1024;
 
+/// What is spoken.
+#[derive(Clone, Copy)]
+pub enum Speech {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, with the trailers that a call of gRPC ends with.
+    Calls,
+}
+
 /// Answers on `listener` with `answer` from `threads` threads until the listener fails.
-pub fn serve(listener: TcpListener, answer: Bytes, threads: usize) -> io::Result<()> {
+pub fn serve(
+    listener: TcpListener,
+    answer: Bytes,
+    threads: usize,
+    speech: Speech,
+) -> io::Result<()> {
     let lanes = (0..threads.max(1))
         .map(|_| {
             let (sender, receiver) = mpsc::channel(HAND_OVER);
             let answer = answer.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
             thread::spawn(move || {
-                tokio::task::LocalSet::new().block_on(&runtime, lane(receiver, answer));
+                tokio::task::LocalSet::new().block_on(&runtime, lane(receiver, answer, speech));
             });
             Ok(sender)
         })
@@ -48,23 +62,56 @@ pub fn serve(listener: TcpListener, answer: Bytes, threads: usize) -> io::Result
     Ok(())
 }
 
-async fn lane(mut streams: mpsc::Receiver<TcpStream>, answer: Bytes) {
+async fn lane(mut streams: mpsc::Receiver<TcpStream>, answer: Bytes, speech: Speech) {
     while let Some(stream) = streams.recv().await {
         let answer = answer.clone();
         tokio::task::spawn_local(async move {
             // A client that went away is its own affair.
-            let _ = connection(stream, answer).await;
+            let _ = connection(stream, answer, speech).await;
         });
     }
 }
 
-async fn connection(stream: TcpStream, answer: Bytes) -> Result<(), Box<dyn std::error::Error>> {
+async fn connection(
+    stream: TcpStream,
+    answer: Bytes,
+    speech: Speech,
+) -> Result<(), Box<dyn std::error::Error>> {
     stream.set_nonblocking(true)?;
     stream.set_nodelay(true)?;
     let stream = tokio::net::TcpStream::from_std(stream)?;
-    let service = service_fn(move |request| reply(request, answer.clone()));
-    http1::Builder::new().serve_connection(TokioIo::new(stream), service).await?;
+    let stream = TokioIo::new(stream);
+    match speech {
+        Speech::Http1 => {
+            let service = service_fn(move |request| reply(request, answer.clone()));
+            http1::Builder::new().serve_connection(stream, service).await?;
+        }
+        Speech::Calls => {
+            let service = service_fn(move |request| reply_call(request, answer.clone()));
+            http2::Builder::new(TokioExecutor::new())
+                .initial_stream_window_size(4 << 20)
+                .initial_connection_window_size(8 << 20)
+                .serve_connection(stream, service)
+                .await?;
+        }
+    }
     Ok(())
+}
+
+async fn reply_call(
+    request: Request<Incoming>,
+    answer: Bytes,
+) -> Result<Response<impl hyper::body::Body<Data = Bytes, Error = Infallible>>, Infallible> {
+    let mut body = request.into_body();
+    while let Some(Ok(_)) = body.frame().await {}
+    let trailers = HeaderMap::from_iter([(
+        hyper::header::HeaderName::from_static("grpc-status"),
+        HeaderValue::from_static("0"),
+    )]);
+    let body = Full::new(answer).with_trailers(async move { Some(Ok(trailers)) });
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    Ok(response)
 }
 
 async fn reply(

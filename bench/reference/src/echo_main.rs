@@ -1,9 +1,13 @@
-//! `bench-echo --answer FILE [--port 0] [--threads 2]`: prints the address that it took and answers
-//! every request with the file's bytes.
+//! `bench-echo --answer FILE [--port 0] [--threads 2] [--calls 1]`: prints the address that it took and
+//! answers every request with the file's bytes; with `--calls 1` every call of gRPC, whose message they are.
 
 use std::{net::TcpListener, process::ExitCode};
 
-use bench_reference::{echo, flags::Flags};
+use bench_reference::{
+    calls,
+    echo::{self, Speech},
+    flags::Flags,
+};
 
 fn main() -> ExitCode {
     match run() {
@@ -16,7 +20,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), String> {
-    let flags = Flags::parse(std::env::args().skip(1), &["answer", "port", "threads"])?;
+    let flags = Flags::parse(std::env::args().skip(1), &["answer", "port", "threads", "calls"])?;
     let file = flags.required("answer")?;
     let answer = std::fs::read(file).map_err(|error| format!("cannot read `{file}`: {error}"))?;
     let port = flags.number("port", 0)?;
@@ -24,6 +28,10 @@ fn run() -> Result<(), String> {
         .map_err(|error| format!("cannot listen on port {port}: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     println!("listening on http://{address}");
-    echo::serve(listener, answer.into(), flags.number("threads", 2)?)
+    let (answer, speech) = match flags.number("calls", 0)? {
+        0 => (answer.into(), Speech::Http1),
+        _ => (calls::enveloped(&answer), Speech::Calls),
+    };
+    echo::serve(listener, answer, flags.number("threads", 2)?, speech)
         .map_err(|error| error.to_string())
 }

@@ -78,12 +78,16 @@ pub const fn needed(target: Option<&Target>) -> Needed<'_> {
             Target::ServerMetadata
             | Target::ModelList
             | Target::InferOnly
+            | Target::SharedMemory
+            | Target::ModelStatistics { model: None, .. }
             | Target::Message { .. }
             | Target::Stream,
         ) => Needed::Key,
         Some(
             Target::ModelMetadata { model, .. }
             | Target::ModelReady { model, .. }
+            | Target::ModelConfig { model, .. }
+            | Target::ModelStatistics { model: Some(model), .. }
             | Target::Infer { model, .. },
         ) => Needed::Role(Role::Predict, Some(model)),
         Some(Target::Metrics) => Needed::Role(Role::ReadMetrics, None),

@@ -34,7 +34,7 @@ pub fn describe(
     path: &str,
 ) -> Result<Described, Failure> {
     if dialect.is_grpc() {
-        return describe_call::describe(engine, serving, (dialect, target), path);
+        return describe_call::describe(engine, serving, caller, (dialect, target), path);
     }
     let text = match target {
         Target::Live => v2::encode_live(true),
@@ -89,6 +89,9 @@ pub fn describe(
             ));
         }
         Target::Infer { .. }
+        | Target::ModelConfig { .. }
+        | Target::ModelStatistics { .. }
+        | Target::SharedMemory
         | Target::InferOnly
         | Target::Message { .. }
         | Target::Stream

@@ -9,9 +9,11 @@ use dukou_wire::{
 use http::HeaderValue;
 
 use crate::{
+    access::Caller,
     admit,
     describe::{Described, described, ready, states_of},
     engine::Engine,
+    inspect,
     reply::Rope,
     route::route,
     serving::{Lane, Model, Serving},
@@ -24,6 +26,7 @@ use crate::{
 pub fn describe(
     engine: &Engine,
     serving: Option<&Serving>,
+    caller: &Caller,
     (dialect, target): (Dialect, &Target),
     path: &str,
 ) -> Result<Described, Failure> {
@@ -52,6 +55,27 @@ pub fn describe(
                 described(model, lane, v2_grpc::encode_model_metadata)
             }
         }
+        Target::ModelConfig { model, selector } => {
+            let serving = ready(serving)?;
+            let (model, lane) = find(Some(serving), model, selector)?;
+            inspect::configuration(serving, model, lane, v2_grpc::encode_config)
+        }
+        Target::ModelStatistics { model, selector } => {
+            let serving = ready(serving)?;
+            let only = match model {
+                Some(model) => Some(find(Some(serving), model, selector)?),
+                None => None,
+            };
+            let every = *selector == Selector::Default;
+            v2_grpc::encode_statistics(&inspect::statistics(engine, serving, |model, lane| {
+                let asked = only.is_none_or(|(named, version)| {
+                    named.name == model.name
+                        && (every || version.version.version == lane.version.version)
+                });
+                asked && caller.knows(&model.name)
+            }))
+        }
+        Target::SharedMemory => v2_grpc::encode_no_regions(),
         Target::Repository { .. } => {
             return Err(Failure::new(
                 ErrorCode::WireUnsupported,

@@ -23,6 +23,7 @@ pub mod drain;
 pub mod engine;
 pub mod hear;
 pub mod http;
+pub mod inspect;
 pub mod keys;
 pub mod network;
 pub mod penalty;

@@ -39,7 +39,14 @@ fn write(folder: &Path, name: &str, text: &str) -> String {
 fn echo() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    thread::spawn(move || bench_reference::echo::serve(listener, ANSWER.into(), 2));
+    thread::spawn(move || {
+        bench_reference::echo::serve(
+            listener,
+            ANSWER.into(),
+            2,
+            bench_reference::echo::Speech::Http1,
+        )
+    });
     format!("http://{address}/")
 }
 

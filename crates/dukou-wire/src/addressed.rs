@@ -74,6 +74,22 @@ pub enum Target {
     },
     /// An inference with the only model there is; a door makes an [`Self::Infer`] of it.
     InferOnly,
+    /// How a model is configured.
+    ModelConfig {
+        /// The model.
+        model: ModelName,
+        /// The version.
+        selector: Selector,
+    },
+    /// What a model has done, or all of them.
+    ModelStatistics {
+        /// The model; none: all of which the caller may hear.
+        model: Option<ModelName>,
+        /// The version; the default one stands for all.
+        selector: Selector,
+    },
+    /// The regions of shared memory, which there are none of.
+    SharedMemory,
     /// What the message behind a call's head says; [`crate::Dialect::address_message`] makes another one
     /// of it.
     Message {
@@ -104,6 +120,9 @@ impl Target {
             Self::ModelMetadata { .. } => "model-metadata",
             Self::ModelReady { .. } => "model-ready",
             Self::Infer { .. } | Self::InferOnly => "infer",
+            Self::ModelConfig { .. } => "model-config",
+            Self::ModelStatistics { .. } => "model-statistics",
+            Self::SharedMemory => "shared-memory",
             Self::Message { operation } => operation,
             Self::Stream => "stream",
             Self::Watch => "watch",
@@ -117,7 +136,9 @@ impl Target {
         match self {
             Self::ModelMetadata { model, selector }
             | Self::ModelReady { model, selector }
-            | Self::Infer { model, selector } => Some((model, selector)),
+            | Self::Infer { model, selector }
+            | Self::ModelConfig { model, selector }
+            | Self::ModelStatistics { model: Some(model), selector } => Some((model, selector)),
             _ => None,
         }
     }

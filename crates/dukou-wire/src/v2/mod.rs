@@ -18,6 +18,7 @@ mod client;
 mod decode;
 mod element;
 mod encode;
+mod inspect;
 mod metadata;
 pub(crate) mod parameters;
 mod tensor;
@@ -32,6 +33,8 @@ pub use client::{
 pub use decode::decode;
 pub(crate) use decode::{check_symbols, missing_inputs};
 pub use encode::{encode, encode_error};
+pub(crate) use inspect::data_type;
+pub use inspect::{Configuration, Spent, Statistics};
 pub(crate) use metadata::EXTENSIONS;
 pub use metadata::{
     ModelDescription, encode_live, encode_model_list, encode_model_metadata, encode_model_ready,

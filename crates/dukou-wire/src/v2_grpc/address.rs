@@ -1,7 +1,7 @@
 //! What a call is about: its method by the head, its model by the message.
 
 use bytes::Bytes;
-use dukou_types::Failure;
+use dukou_types::{ErrorCode, Failure};
 
 use crate::{
     Head, Selector, Target,
@@ -32,8 +32,39 @@ fn method(path: &str) -> Result<Target, Failure> {
         Some("ModelInfer") => Target::Message { operation: "infer" },
         Some("ModelReady") => Target::Message { operation: "model-ready" },
         Some("ModelMetadata") => Target::Message { operation: "model-metadata" },
+        Some("ModelConfig") => Target::Message { operation: "model-config" },
+        Some("ModelStatistics") => Target::Message { operation: "model-statistics" },
+        Some("RepositoryIndex") => Target::Repository { model: None },
+        Some("RepositoryModelLoad" | "RepositoryModelUnload") => {
+            Target::Message { operation: "repository" }
+        }
+        Some("SystemSharedMemoryStatus" | "CudaSharedMemoryStatus") => Target::SharedMemory,
+        Some(
+            "SystemSharedMemoryRegister"
+            | "SystemSharedMemoryUnregister"
+            | "CudaSharedMemoryRegister"
+            | "CudaSharedMemoryUnregister",
+        ) => {
+            return Err(unsupported(
+                "Client shared memory is disabled: dukou does not have it; tensors travel in the message",
+            ));
+        }
+        Some("TraceSetting") => {
+            return Err(unsupported(
+                "dukou does not have the trace extension: a request that carries `traceparent` is traced",
+            ));
+        }
+        Some("LogSettings") => {
+            return Err(unsupported(
+                "dukou does not have the logging extension: the serving table says what is logged",
+            ));
+        }
         _ => return Err(grpc::no_method(path)),
     })
+}
+
+fn unsupported(words: &'static str) -> Failure {
+    Failure::new(ErrorCode::WireUnsupported, words)
 }
 
 /// What a call is about, once its message is there.
@@ -43,11 +74,21 @@ fn method(path: &str) -> Result<Target, Failure> {
 /// version can be called.
 pub fn address_message(path: &str, message: &[Bytes]) -> Result<Target, Failure> {
     let method = method_of(path, SERVICE).unwrap_or_default();
+    if method.starts_with("RepositoryModel") {
+        // Its first field is the repository's name.
+        let name = second(message)?;
+        return Ok(Target::Repository { model: Some(model_name_of(&name)?) });
+    }
+    if method == "ModelStatistics" && Fields::of(Part::whole(message)).next()?.is_none() {
+        return Ok(Target::ModelStatistics { model: None, selector: Selector::Default });
+    }
     let (model, selector) = named(message)?;
     Ok(match method {
         "ModelInfer" | "ModelStreamInfer" => Target::Infer { model, selector },
         "ModelReady" => Target::ModelReady { model, selector },
         "ModelMetadata" => Target::ModelMetadata { model, selector },
+        "ModelConfig" => Target::ModelConfig { model, selector },
+        "ModelStatistics" => Target::ModelStatistics { model: Some(model), selector },
         _ => return Err(grpc::no_method(path)),
     })
 }
@@ -70,6 +111,18 @@ fn named(message: &[Bytes]) -> Result<(dukou_types::ModelName, Selector), Failur
         label => Selector::Version(plain(label, version)?),
     };
     Ok((model, selector))
+}
+
+/// The text of a message's second field.
+fn second(message: &[Bytes]) -> Result<String, Failure> {
+    let mut name = String::new();
+    let mut fields = Fields::of(Part::whole(message));
+    while let Some(field) = fields.next()? {
+        if field.number == 2 {
+            name = field.text("model_name")?.into_owned();
+        }
+    }
+    Ok(name)
 }
 
 /// The client's own id of an inference, where it gave one: a refusal says it too.
@@ -99,7 +152,7 @@ fn plain<T>(text: &str, read: impl Fn(&str) -> Result<T, Failure>) -> Result<T, 
 
 #[cfg(test)]
 mod tests {
-    use dukou_types::{ErrorCode, ModelName, Version};
+    use dukou_types::{ModelName, Version};
     use http::{HeaderMap, HeaderValue, Method, header::CONTENT_TYPE};
 
     use super::*;

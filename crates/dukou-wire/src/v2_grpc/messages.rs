@@ -9,6 +9,9 @@ use crate::{
     v2::{EXTENSIONS, ModelDescription},
 };
 
+/// Those of Triton's extensions that only calls have.
+const MORE: [&str; 2] = ["model_configuration", "statistics"];
+
 fn truth(truth: bool) -> Vec<u8> {
     let mut out = vec![0; PREFIX];
     push_truth(&mut out, 1, truth);
@@ -30,6 +33,11 @@ pub fn encode_model_ready(ready: bool) -> Vec<u8> {
     truth(ready)
 }
 
+/// The status of shared memory: no region is registered.
+pub fn encode_no_regions() -> Vec<u8> {
+    vec![0; PREFIX]
+}
+
 #[derive(Clone, PartialEq, Message)]
 struct ServerMetadataResponse {
     #[prost(string, tag = "1")]
@@ -45,7 +53,7 @@ pub fn encode_server_metadata(version: &str) -> Vec<u8> {
     written(&ServerMetadataResponse {
         name: "dukou".to_owned(),
         version: version.to_owned(),
-        extensions: EXTENSIONS.iter().map(|&extension| extension.to_owned()).collect(),
+        extensions: EXTENSIONS.iter().chain(&MORE).map(|&name| name.to_owned()).collect(),
     })
 }
 

@@ -10,6 +10,7 @@ mod address;
 mod client;
 mod decode;
 mod encode;
+mod inspect;
 mod messages;
 
 pub(crate) use address::recognize;
@@ -17,6 +18,8 @@ pub use address::{SERVICE, address_message, client_id};
 pub use client::{decode_response, encode_request};
 pub use decode::decode;
 pub use encode::{encode, encode_streamed, encode_streamed_failure};
+pub use inspect::{encode_config, encode_statistics};
 pub use messages::{
-    encode_live, encode_model_metadata, encode_model_ready, encode_ready, encode_server_metadata,
+    encode_live, encode_model_metadata, encode_model_ready, encode_no_regions, encode_ready,
+    encode_server_metadata,
 };

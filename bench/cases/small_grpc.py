@@ -1,0 +1,84 @@
+"""small-grpc: the digits model over V2's gRPC, closed loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import calls
+from bench.cases.small_json import find, over_echo, panels_of, tables_of
+from bench.digits import load_digits
+from bench.figures import paired, ratio
+from bench.harness import Entry, Figures, Options, figures_of, fresh_folder, open_entries, say
+from bench.peers.peer import Running
+from bench.process import cpu_seconds, peak_rss_mb
+from bench.report import Goal, Result
+from bench.workplace import Unavailable
+
+NAME = "small-grpc"
+PEERS = ("echo-grpc", "dukou-grpc", "triton-grpc")
+_SAYS = (
+    "64 floats in, 10 out, V2 over gRPC (raw contents), closed loop: a quarter of the calls in flight on each "
+    "of four HTTP/2 connections. Every answer is compared with ONNX Runtime's while it is timed; the echo's "
+    "is fixed."
+)
+
+
+def run(options: Options) -> Result:
+    """All peers in interleaved rounds."""
+    digits, opened = load_digits(), open_entries(options.peers)
+    files = calls.write_messages(digits, fresh_folder(NAME, "messages"))
+    for at in range(options.rounds):
+        for peer, entry in opened:
+            if entry.unavailable is not None:
+                continue
+            try:
+                with peer.start(digits, fresh_folder(NAME, peer.name)) as running:
+                    entry.command = running.command
+                    measured = _measure(running, files, options, entry)
+            except Unavailable as error:
+                entry.unavailable = str(error)
+                say(f"round {at + 1}  {peer.name}: {error}")
+                continue
+            entry.rounds.append(measured)
+            say(
+                f"round {at + 1}/{options.rounds}  {peer.name:<11}"
+                f"{measured['server_cpu_us']:8.1f} µs server CPU  {measured['rate']:9.0f} calls/s  "
+                f"p99 {measured['p99_us'] / 1e3:.2f} ms  {measured['failed']:.0f} failed"
+            )
+    entries = [entry for _, entry in opened]
+    return Result(
+        NAME, _SAYS, options, entries, tables_of(entries), _goals(entries), panels_of(entries)
+    )
+
+
+def _measure(
+    running: Running, files: tuple[list[Path], list[Path]], options: Options, entry: Entry
+) -> Figures:
+    if not running.answers:
+        files = (files[0], [])
+    calls.run(calls.command(running.url, files, options.connections, options.warmup_seconds))
+    entry.load = calls.command(running.url, files, options.connections, options.seconds)
+    before = cpu_seconds(running.pid)
+    report = calls.run(entry.load)
+    used = cpu_seconds(running.pid) - before
+    return figures_of(report, used, peak_rss_mb(running.pid))
+
+
+def _goals(entries: Sequence[Entry]) -> list[Goal]:
+    """What ours must reach, by this run's figures."""
+    ours = find(entries, "dukou-grpc")
+    if ours is None:
+        return []
+    goals = []
+    _, part = over_echo(entries, ours)
+    if part:
+        goals.append(Goal("rate of echo's", "≥ 0.50", f"{part.median:.2f}", part.median >= 0.5))
+    triton = find(entries, "triton-grpc")
+    times = triton and paired(ours.values("rate"), triton.values("rate"), ratio)
+    if times:
+        came = f"{times.median:.2f} ×"
+        goals.append(Goal("rate against triton", "≥ 2 ×", came, times.median >= 2))
+    failed = sum(ours.values("failed"))
+    goals.append(Goal("failed calls", "0", f"{failed:.0f}", failed == 0))
+    return goals
