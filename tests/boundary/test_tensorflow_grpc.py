@@ -13,16 +13,20 @@ import pytest
 from tests import serving
 from tests.boundary.tensorflow_stubs import (
     DTYPES,
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     make_ndarray,
     make_tensor_proto,
     model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
+    regression_pb2,
     tensor_pb2,
 )
+from tests.boundary.test_tensorflow import _write_two as write_two_inputs
 from tests.serving import write_model
 
 MODELS = Path(__file__).resolve().parents[2] / "conformance" / "models"
@@ -47,10 +51,10 @@ class Place(NamedTuple):
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     model = write_model(tmp_path_factory.mktemp("models") / "m.onnx")
     identities = [MODELS / f"identity_{ONNX.get(name, name)}.onnx" for name in DTYPES]
-    two = MODELS / "two_inputs.onnx"
+    value = write_two_inputs(model.with_name("value.onnx"))
     with (
         serving.house() as house,
-        house.serving(model, two, *identities) as server,
+        house.serving(model, value, *identities) as server,
         grpc.insecure_channel("{}:{}".format(*server.address)) as channel,
     ):
         yield Place(
@@ -165,6 +169,84 @@ def test_refusals_are_in_tensorflow_serving_s_words(place: Place) -> None:
     huge.inputs["x"].tensor_shape.dim[0].size = 2**40
     huge.inputs["x"].tensor_shape.dim[1].size = 3
     assert _refused(predict, huge)[2] == "wire.shape-overflow"
+
+
+def _examples(request: Any, rows: np.ndarray[Any, Any]) -> Any:
+    request.model_spec.name = "m"
+    for row in rows:
+        example = request.input.example_list.examples.add()
+        example.features.feature["x"].float_list.value.extend(row.tolist())
+    return request
+
+
+def test_classify_tells_classes_with_their_scores(place: Place) -> None:
+    _, probabilities = onnxruntime.InferenceSession(place.model).run(None, {"x": ROWS})
+    answer = place.predictions.Classify(_examples(classification_pb2.ClassificationRequest(), ROWS))
+    rows = [[(c.label, c.score) for c in row.classes] for row in answer.result.classifications]
+    assert rows == [[("", float(score)) for score in row] for row in probabilities]
+    assert (answer.model_spec.name, answer.model_spec.version.value) == ("m", 1)
+
+
+def test_a_context_stands_before_every_example(place: Place) -> None:
+    request = classification_pb2.ClassificationRequest()
+    request.model_spec.name = "m"
+    within = request.input.example_list_with_context
+    within.context.features.feature["x"].float_list.value.extend([9, 9, 9, 9])
+    within.examples.add()
+    own = within.examples.add()
+    own.features.feature["x"].float_list.value.extend(ROWS[0].tolist())
+    rows = np.array([[9, 9, 9, 9], ROWS[0]], np.float32)
+    _, probabilities = onnxruntime.InferenceSession(place.model).run(None, {"x": rows})
+    answer = place.predictions.Classify(request)
+    told = [[c.score for c in row.classes] for row in answer.result.classifications]
+    np.testing.assert_array_equal(np.array(told, np.float32), probabilities)
+
+
+def test_regress_and_several_inferences(place: Place) -> None:
+    request = regression_pb2.RegressionRequest()
+    request.model_spec.name = "value"
+    for number in (1.5, -2.0):
+        example = request.input.example_list.examples.add()
+        example.features.feature["a"].float_list.value.extend([number, 1.0])
+        example.features.feature["b"].int64_list.value.append(3)
+    answer = place.predictions.Regress(request)
+    assert [r.value for r in answer.result.regressions] == [5.5, 2.0]
+    several = inference_pb2.MultiInferenceRequest()
+    several.input.CopyFrom(request.input)
+    task = several.tasks.add(method_name="tensorflow/serving/regress")
+    task.model_spec.name = "value"
+    (result,) = place.predictions.MultiInference(several).results
+    assert [r.value for r in result.regression_result.regressions] == [5.5, 2.0]
+    assert result.model_spec.version.value == 1
+    several.tasks.add().CopyFrom(task)
+    assert _refused(place.predictions.MultiInference, several)[:2] == (
+        "INVALID_ARGUMENT",
+        "Duplicate evaluation of signature: serving_default",
+    )
+    del several.tasks[:]
+    assert _refused(place.predictions.MultiInference, several)[0] == "INVALID_ARGUMENT"
+
+
+def test_what_cannot_be_told_is_refused_in_tensorflow_serving_s_words(place: Place) -> None:
+    status, words, _ = _refused(
+        place.predictions.Regress, _examples(regression_pb2.RegressionRequest(), ROWS)
+    )
+    assert status == "FAILED_PRECONDITION"
+    assert words.startswith("No regression outputs found in SignatureDef")
+    request = classification_pb2.ClassificationRequest()
+    request.model_spec.name = "value"
+    status, words, _ = _refused(place.predictions.Classify, request)
+    assert status == "FAILED_PRECONDITION"
+    assert words.startswith("Expected classification signature outputs to contain at least one of")
+    request.model_spec.name = "m"
+    assert _refused(place.predictions.Classify, request)[:2] == (
+        "INVALID_ARGUMENT",
+        "Input is empty: it holds an example a row",
+    )
+    request.input.example_list.examples.add()
+    status, words, code = _refused(place.predictions.Classify, request)
+    assert (status, code) == ("INVALID_ARGUMENT", "request.missing-input")
+    assert "Feature: x (data type: FP32) is required but could not be found" in words
 
 
 def test_metadata_holds_the_signature(place: Place) -> None:

@@ -84,6 +84,9 @@ fn message_about_digits(path: &str) -> bytes::Bytes {
     if path.starts_with("/tensorflow") {
         name = [&b"\x0a\x08"[..], &name, b"\x12\x0dsignature_def"].concat();
     }
+    if path.ends_with("/MultiInference") {
+        name = [&b"\x0a\x19"[..], &name].concat();
+    }
     name.into()
 }
 

@@ -32,6 +32,7 @@ use tokio::{
 
 use crate::{
     access::Caller,
+    address::{address, head_of},
     hear::{Heard, admitted, named},
     reply::{self, Rope},
     stack::{Came, Door, settled, walk},
@@ -99,7 +100,10 @@ impl Live {
 
 /// Whether a head begins a stream; which.
 pub fn begun_by(head: &Parts) -> Option<Addressed> {
-    let asked = crate::address::address(head).ok()?;
+    if !grpc::is_call(&head_of(head)) {
+        return None;
+    }
+    let asked = address(head).ok()?;
     matches!(asked.target, Target::Stream | Target::Watch).then_some(asked)
 }
 

@@ -55,6 +55,13 @@ pub enum Carriage {
     Scores(Arc<Truth>),
     /// One by one, in the order of the answer's outputs: whether it goes as raw bytes.
     Each(SmallVec<[bool; 4]>),
+    /// As classes or values, as TensorFlow Serving's Classify and Regress answer.
+    Results {
+        /// How a row is told.
+        telling: Telling,
+        /// Whether they stand in an answer to several inferences.
+        several: bool,
+    },
     /// In a message of gRPC.
     Message {
         /// Whether the last answer of a stream's request says that it is the last.
@@ -62,11 +69,21 @@ pub enum Carriage {
     },
 }
 
+/// How a row of an answer is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// Its classes with their scores.
+    Classes,
+    /// One number.
+    Values,
+}
+
 impl Carriage {
     /// Whether the answer's output at this position goes as raw bytes.
     pub fn is_binary(&self, position: usize) -> bool {
         match self {
             Self::Json | Self::Rows | Self::Columns | Self::Predictions | Self::Scores(_) => false,
+            Self::Results { .. } => false,
             Self::Binary | Self::Message { .. } => true,
             Self::Each(each) => each.get(position).copied().unwrap_or(false),
         }

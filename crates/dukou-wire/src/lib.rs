@@ -22,7 +22,7 @@ pub mod v2;
 pub mod v2_grpc;
 
 pub use addressed::{Addressed, Head, Selector, Target};
-pub use exchange::{Carriage, DecodeLimits, Decoded, EncodeContext, Encoded, Truth};
+pub use exchange::{Carriage, DecodeLimits, Decoded, EncodeContext, Encoded, Telling, Truth};
 pub use spoken::Sent;
 
 use dukou_types::{ErrorCode, Failure};

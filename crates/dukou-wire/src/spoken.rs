@@ -60,7 +60,7 @@ impl Dialect {
             Self::TensorFlow => tensorflow::decode(rope, signature, limits, lease),
             Self::Keras => keras::decode(rope, path, signature, limits, lease),
             Self::V2Grpc => v2_grpc::decode(rope, signature, lease),
-            Self::TensorFlowGrpc => tensorflow_grpc::decode(rope, signature, limits, lease),
+            Self::TensorFlowGrpc => tensorflow_grpc::decode(rope, path, signature, limits, lease),
         }
     }
 

@@ -16,6 +16,8 @@ mod decode;
 mod describe;
 mod encode;
 mod error;
+mod examples;
+mod results;
 mod values;
 
 pub(crate) use address::recognize;
@@ -25,6 +27,8 @@ pub use encode::encode;
 pub(crate) use encode::{push_rows, rows_of};
 pub(crate) use error::unknown;
 pub use error::{encode_error, status};
+pub(crate) use examples::{Example, Feature, tensors as example_tensors};
+pub(crate) use results::{check as check_telling, classes, values};
 pub(crate) use values::{Lease, Values, check_shapes, object_stands};
 
 /// The name of a model's only signature.

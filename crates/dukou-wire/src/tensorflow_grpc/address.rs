@@ -21,7 +21,9 @@ pub const MODELS: &str = "tensorflow.serving.ModelService";
 pub(crate) fn recognize(head: &Head<'_>) -> Option<Result<Target, Failure>> {
     let known = [PREDICTIONS, MODELS].iter().find_map(|service| method_of(head.path, service))?;
     let target = match known {
-        "Predict" => Ok(Target::Message { operation: "infer" }),
+        "Predict" | "Classify" | "Regress" | "MultiInference" => {
+            Ok(Target::Message { operation: "infer" })
+        }
         "GetModelMetadata" => Ok(Target::Message { operation: "model-metadata" }),
         "GetModelStatus" => Ok(Target::Message { operation: "model-ready" }),
         "HandleReloadConfigRequest" => Ok(Target::Repository { model: None }),
@@ -37,10 +39,14 @@ pub(crate) fn recognize(head: &Head<'_>) -> Option<Result<Target, Failure>> {
 /// `request.unknown-version` for what no model or version can be called.
 pub fn address_message(path: &str, message: &[Bytes]) -> Result<Target, Failure> {
     let method = [PREDICTIONS, MODELS].iter().find_map(|service| method_of(path, service));
-    let spec = Spec::of(message)?;
+    let method = method.unwrap_or_default();
+    let spec = match method {
+        "MultiInference" => Spec::of_tasks(message)?,
+        _ => Spec::of(message)?,
+    };
     let (model, selector) = spec.target()?;
-    Ok(match method.unwrap_or_default() {
-        "Predict" => Target::Infer { model, selector },
+    Ok(match method {
+        "Predict" | "Classify" | "Regress" | "MultiInference" => Target::Infer { model, selector },
         "GetModelStatus" => Target::ModelReady { model, selector },
         "GetModelMetadata" => {
             check_metadata_fields(message)?;
@@ -71,6 +77,43 @@ impl<'a> Spec<'a> {
             }
         }
         found.ok_or_else(|| Failure::new(ErrorCode::WireMissingField, "Missing ModelSpec"))
+    }
+
+    /// That of a task of several.
+    pub(super) fn of_task(task: Part<'a>) -> Result<Self, Failure> {
+        let mut found = None;
+        let mut fields = Fields::of(task);
+        while let Some(field) = fields.next()? {
+            if field.number == 1 {
+                found = Some(Self::read(field.part("model_spec")?)?);
+            }
+        }
+        found.ok_or_else(|| Failure::new(ErrorCode::WireMissingField, "Missing ModelSpec"))
+    }
+
+    /// That of all tasks, which must be of one model; the version of the first decides.
+    fn of_tasks(message: &'a [Bytes]) -> Result<Self, Failure> {
+        let mut first: Option<Self> = None;
+        let mut fields = Fields::of(Part::whole(message));
+        while let Some(field) = fields.next()? {
+            if field.number != 1 {
+                continue;
+            }
+            let spec = Self::of_task(field.part("tasks")?)?;
+            match &first {
+                None => first = Some(spec),
+                Some(before) if before.name == spec.name => {}
+                Some(_) => {
+                    return Err(Failure::new(
+                        ErrorCode::WireInvalidField,
+                        "All ModelSpecs in a MultiInferenceRequest must access the same model name.",
+                    ));
+                }
+            }
+        }
+        first.ok_or_else(|| {
+            Failure::new(ErrorCode::WireMissingField, "Inference request has no tasks")
+        })
     }
 
     fn read(part: Part<'a>) -> Result<Self, Failure> {

@@ -1,4 +1,4 @@
-//! A predict request's message, against the signature of the version that will answer it.
+//! A request's message, against the signature of the version that will answer it.
 
 use std::borrow::Cow;
 
@@ -6,20 +6,35 @@ use bytes::Bytes;
 use dukou_types::{Buffer, ErrorCode, Failure, Requested, Signature, Tensor};
 use smallvec::SmallVec;
 
-use super::{address::Spec, tensor};
+use super::{PREDICTIONS, address::Spec, examples, tensor};
 use crate::{
-    Carriage, DecodeLimits, Decoded,
-    grpc::{Fields, Part},
+    Carriage, DecodeLimits, Decoded, Telling,
+    grpc::{Fields, Part, method_of},
     sentence::quoted,
     tensorflow::{SIGNATURE, check_shapes},
 };
 
-/// Decodes a predict request. The arguments are those of [`crate::v2::decode`]; `message` is what stands in
-/// the envelope.
+/// Decodes a request of the method at `path`. The other arguments are those of [`crate::v2::decode`];
+/// `message` is what stands in the envelope.
 ///
 /// # Errors
 /// Whatever is wrong with the message, by its code and with both sides of a mismatch.
 pub fn decode(
+    message: &[Bytes],
+    path: &str,
+    signature: &Signature,
+    limits: &DecodeLimits,
+    lease: &mut dyn FnMut(usize, usize) -> Buffer,
+) -> Result<Decoded, Failure> {
+    match method_of(path, PREDICTIONS) {
+        Some("Classify") => examples::decode(message, Telling::Classes, signature, lease),
+        Some("Regress") => examples::decode(message, Telling::Values, signature, lease),
+        Some("MultiInference") => examples::decode_several(message, signature, lease),
+        _ => predict(message, signature, limits, lease),
+    }
+}
+
+fn predict(
     message: &[Bytes],
     signature: &Signature,
     limits: &DecodeLimits,

@@ -5,9 +5,12 @@ use bytes::Bytes;
 use dukou_types::{DType, Data, InferResponse, Tensor};
 use smallvec::SmallVec;
 
-use super::tensor::{field_of, number_of};
+use super::{
+    examples,
+    tensor::{field_of, number_of},
+};
 use crate::{
-    EncodeContext, Encoded,
+    Carriage, EncodeContext, Encoded,
     grpc::{Inserts, push_bytes, push_length, push_message, push_number, push_varint, varint_len},
     tensorflow::SIGNATURE,
 };
@@ -17,6 +20,10 @@ const COPIED: usize = 4096;
 
 /// Appends an answer's message to `out`; large tensors stand beside it, at their places of `out`.
 pub fn encode(response: &InferResponse, context: &EncodeContext<'_>, out: &mut Vec<u8>) -> Encoded {
+    if let Carriage::Results { telling, several } = *context.carriage {
+        examples::encode(response, context, (telling, several), out);
+        return Encoded::default();
+    }
     let mut inserts: Inserts = SmallVec::new();
     for tensor in &response.outputs {
         push_output(out, tensor, &mut inserts);

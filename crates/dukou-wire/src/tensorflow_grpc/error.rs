@@ -9,8 +9,13 @@ const MOST_WORDS: usize = 1024;
 
 /// The number of a call's status.
 pub fn status(failure: &Failure) -> u16 {
-    // The one refusal of a request that is not an invalid argument there.
-    if failure.message.starts_with("Serving signature key ") {
+    // Refusals that are no invalid arguments there: the model's signature is not one for this.
+    const PRECONDITIONS: [&str; 3] = [
+        "Serving signature key ",
+        "Expected classification signature outputs ",
+        "No regression outputs found ",
+    ];
+    if PRECONDITIONS.iter().any(|words| failure.message.starts_with(words)) {
         return grpc::number::FAILED_PRECONDITION;
     }
     grpc::status_of(failure)

@@ -11,6 +11,7 @@ mod decode;
 mod describe;
 mod encode;
 mod error;
+mod examples;
 mod tensor;
 
 pub(crate) use address::recognize;

@@ -1,7 +1,5 @@
 //! Triton's extensions in messages: configuration, statistics, the repository's index.
 
-use std::collections::BTreeMap;
-
 use dukou_types::TensorSpec;
 use prost::Message;
 
