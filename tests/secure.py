@@ -32,8 +32,11 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """The code of its error; empty where it is none."""
-        return str(self.said.get("code", "")) if self.status >= 400 else ""
+        """The code of its error; empty where it is none. TorchServe's `code` is the status."""
+        if self.status < 400:
+            return ""
+        code = self.said.get("code", "")
+        return str(self.said["error"] if isinstance(code, int) else code)
 
 
 class SecureClient:

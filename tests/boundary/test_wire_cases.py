@@ -259,12 +259,6 @@ def test_every_address(named: RunningServer, case: dict[str, Any]) -> None:
             assert (said["code"], response.status) == (expected["code"], expected["status"])
             for part in expected["message"]:
                 assert part in said["error"]
-        elif expected["operation"] == "repository":
-            # Addressed, so that it can be asked who may; there is nothing behind it yet.
-            assert (_check_error(response, answer)["code"], response.status) == (
-                "wire.unsupported",
-                501,
-            )
         else:
             assert response.status == 200, answer
             _check_operation(expected, response, answer)
@@ -287,6 +281,10 @@ def _check_operation(
             assert b'"m"' in content
         case "server-metadata":
             assert json.loads(content)["name"] == "dukou"
+        case "repository-index":
+            assert json.loads(content)[0]["state"] == "READY"
+        case "load":
+            assert json.loads(content) == {"name": "m", "load": True}
         case "metrics":
             assert b"dukou_requests_total" in content
         case operation:

@@ -81,17 +81,24 @@ pub const fn needed(target: Option<&Target>) -> Needed<'_> {
             | Target::SharedMemory
             | Target::ModelStatistics { model: None, .. }
             | Target::Message { .. }
-            | Target::Stream,
+            | Target::Stream
+            | Target::RepositoryIndex
+            | Target::ModelPage { .. }
+            | Target::ApiDescription { model: None },
         ) => Needed::Key,
         Some(
             Target::ModelMetadata { model, .. }
             | Target::ModelReady { model, .. }
             | Target::ModelConfig { model, .. }
             | Target::ModelStatistics { model: Some(model), .. }
-            | Target::Infer { model, .. },
+            | Target::Infer { model, .. }
+            | Target::Explain { model, .. }
+            | Target::ModelWorkers { model, .. }
+            | Target::ApiDescription { model: Some(model) },
         ) => Needed::Role(Role::Predict, Some(model)),
         Some(Target::Metrics) => Needed::Role(Role::ReadMetrics, None),
-        Some(Target::Repository { model }) => Needed::Role(Role::Manage, model.as_ref()),
+        // Where the body names the model, it is asked for that one again (`manage::carry_out`).
+        Some(Target::Change { model, .. }) => Needed::Role(Role::Manage, model.as_ref()),
     }
 }
 
@@ -245,7 +252,8 @@ pub fn denied_address() -> Failure {
     Failure::new(ErrorCode::AccessDeniedAddress, "this address may not connect")
 }
 
-fn forbidden(needed: Needed<'_>) -> Failure {
+/// What is not granted.
+pub fn forbidden(needed: Needed<'_>) -> Failure {
     let message = match needed {
         Needed::Role(role, Some(model)) => format!("`{role}` with `{model}` is not granted"),
         Needed::Role(role, None) => format!("`{role}` is not granted"),

@@ -1,4 +1,4 @@
-use dukou_wire::Selector;
+use dukou_wire::{Operation, Selector};
 use http::{HeaderValue, Request};
 
 use super::*;
@@ -21,13 +21,15 @@ fn every_target_says_what_it_needs() {
     assert_eq!(needed(None), Needed::Key, "a path that nothing is at is nobody's business either");
     assert_eq!(needed(Some(&infer("m"))), Needed::Role(Role::Predict, Some(&model("m"))));
     assert_eq!(needed(Some(&Target::Metrics)), Needed::Role(Role::ReadMetrics, None));
-    let repository = Target::Repository { model: None };
-    assert_eq!(needed(Some(&repository)), Needed::Role(Role::Manage, None));
+    let register = Target::Change { operation: Operation::Register, model: None, version: None };
+    assert_eq!(needed(Some(&register)), Needed::Role(Role::Manage, None));
+    assert_eq!(needed(Some(&Target::RepositoryIndex)), Needed::Key);
 }
 
 #[test]
 fn anybody_may_not_manage_and_a_stranger_may_nothing() {
-    let manage = Target::Repository { model: Some(model("m")) };
+    let manage =
+        Target::Change { operation: Operation::Unload, model: Some(model("m")), version: None };
     let anonymous = anybody(May::AllButManage);
     assert!(anonymous.may(needed(Some(&infer("m")))) && anonymous.knows(&model("m")));
     assert!(!anonymous.may(needed(Some(&manage))));
@@ -122,6 +124,10 @@ fn no_path_is_answered_that_the_list_does_not_have() {
         "stats",
         "config",
         "admin",
+        "ping",
+        "predictions",
+        "explanations",
+        "all",
         "..",
     ];
     let is_listed = |method: &str, path: &str| {

@@ -43,10 +43,13 @@ pub fn admit<'s>(serving: &'s Serving, name: &ModelName) -> Result<(&'s Model, P
 /// Finds the model.
 ///
 /// # Errors
-/// `request.unknown-model`.
+/// `request.unknown-model`; `server.no-worker` for one that was scaled to nothing.
 pub fn find<'s>(serving: &'s Serving, name: &ModelName) -> Result<&'s Model, Failure> {
-    serving.model(name.as_str()).map(Arc::as_ref).ok_or_else(|| {
-        Failure::new(ErrorCode::RequestUnknownModel, format!("no model `{name}` is served"))
+    serving.model(name.as_str()).map(Arc::as_ref).ok_or_else(|| match serving.absent.get(name) {
+        Some(absent) => absent.why.failure(name),
+        None => {
+            Failure::new(ErrorCode::RequestUnknownModel, format!("no model `{name}` is served"))
+        }
     })
 }
 

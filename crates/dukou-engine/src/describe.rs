@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use dukou_types::{ErrorCode, Failure, RequestId};
-use dukou_wire::{Dialect, Selector, Target, tensorflow, v2};
+use dukou_wire::{Dialect, Selector, Target, tensorflow, torchserve, v2};
 use http::HeaderValue;
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use crate::{
     access::Caller,
     admit, describe_call,
     engine::Engine,
-    metrics,
+    manage, metrics,
     reply::Rope,
     route::route,
     serving::{Lane, Model, Serving},
@@ -43,7 +43,11 @@ pub fn describe(
                 return Err(draining());
             }
             ready(serving)?;
-            v2::encode_ready(true)
+            if dialect == Dialect::TorchServe {
+                torchserve::encode_healthy()
+            } else {
+                v2::encode_ready(true)
+            }
         }
         Target::ServerMetadata => v2::encode_server_metadata(env!("CARGO_PKG_VERSION")),
         Target::Metrics => {
@@ -81,24 +85,42 @@ pub fn describe(
             }
             described(model, lane, v2::encode_model_metadata)
         }
-        Target::Repository { .. } => {
-            return Err(Failure::new(
-                ErrorCode::WireUnsupported,
-                "dukou does not have the model repository extension yet; `GET /v2/models` lists the models, \
-                 and `dukou` on the command line changes what is served",
-            ));
+        Target::ModelPage { limit, after } => {
+            let (models, next) = manage::page(ready(serving)?, caller, (*limit, *after));
+            let models = models.iter().map(|(name, url)| (name.as_str(), url.clone()));
+            torchserve::encode_model_page(models, next)
+        }
+        Target::ModelWorkers { model, selector } => {
+            let versions = manage::workers(ready(serving)?, model, selector.as_ref())?;
+            torchserve::encode_workers(&versions)
+        }
+        Target::ApiDescription { model } => {
+            let found = model
+                .as_ref()
+                .map(|name| admit::find(ready(serving)?, name).map(|found| (name, found)));
+            let found = found.transpose()?;
+            let described = found.map(|(name, found)| (name, &*found.draw(0).version.signature));
+            torchserve::encode_api_description(env!("CARGO_PKG_VERSION"), described)
+        }
+        Target::Explain { model, selector } => {
+            route(admit::find(ready(serving)?, model)?, selector, RequestId(0))?;
+            let message =
+                "no model here has an explanation: a handler would bring it; ask for a prediction";
+            return Err(Failure::new(ErrorCode::WireUnsupported, message));
         }
         Target::Infer { .. }
         | Target::ModelConfig { .. }
         | Target::ModelStatistics { .. }
         | Target::SharedMemory
         | Target::InferOnly
+        | Target::Change { .. }
+        | Target::RepositoryIndex
         | Target::Message { .. }
         | Target::Stream
         | Target::Watch => {
             return Err(Failure::new(
                 ErrorCode::EngineInternal,
-                "an inference is not a description",
+                "an inference or a change is not a description",
             ));
         }
     };

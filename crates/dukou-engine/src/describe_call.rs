@@ -76,7 +76,7 @@ pub fn describe(
             }))
         }
         Target::SharedMemory => v2_grpc::encode_no_regions(),
-        Target::Repository { .. } => {
+        Target::Change { .. } | Target::RepositoryIndex => {
             return Err(Failure::new(
                 ErrorCode::WireUnsupported,
                 "dukou does not change what it serves by gRPC yet; `dukou` on the command line does",

@@ -9,8 +9,8 @@ use dukou_types::ModelName;
 
 use crate::{
     access_log::AccessLog, artifact::KeySource, container::Container, drain::Drain,
-    penalty::Penalties, record::Recorder, security::SecurityLog, serving::Serving, state::State,
-    tap::Tap, told::Gauges,
+    manage::Manager, penalty::Penalties, record::Recorder, security::SecurityLog, serving::Serving,
+    state::State, tap::Tap, told::Gauges,
 };
 
 /// The process, as its rooms see it.
@@ -31,6 +31,8 @@ pub struct Engine {
     pub tap: Tap,
     /// Numbers that control tells, for `/metrics`.
     pub gauges: Gauges,
+    /// The way from the doors to whatever puts tables in place.
+    pub manager: Manager,
     /// Whether the process is ending.
     pub drain: Drain,
     /// Worker threads that answer requests.
@@ -68,6 +70,7 @@ impl Engine {
             penalties: Penalties::default(),
             tap: Tap::default(),
             gauges: Gauges::default(),
+            manager: Manager::default(),
             drain: Drain::default(),
             threads,
             state_dir: state_dir.into(),

@@ -6,7 +6,7 @@
 //!
 //! Beside the path, once per change: a [`table`] document is compiled ([`load`]) to what the path reads
 //! ([`serving`]), proved ([`golden`]) and put in place ([`swap`]), at the word of the control plane
-//! ([`local_api`]). [`engine::Engine`] is what all of these share.
+//! ([`local_api`]), or of a client who may ([`manage`]). [`engine::Engine`] is what all of these share.
 
 pub mod accept;
 pub mod access;
@@ -54,6 +54,7 @@ pub mod graph;
 pub mod load;
 pub mod local_api;
 mod log_file;
+pub mod manage;
 pub mod metrics;
 pub mod origin;
 pub mod plan;

@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use dukou_batch::{Batcher, Mode, Settings, SystemClock};
@@ -154,6 +154,7 @@ impl Loader {
             version: version.version.clone(),
             digest,
             identity: next_identity(),
+            since: SystemTime::now(),
             signature: Arc::new(signature),
             facts: Facts {
                 load: started.elapsed(),
@@ -269,6 +270,7 @@ pub fn elsewhere(
     let residency = if way.is_graph() { "graph" } else { "remote" };
     Loaded {
         identity: next_identity(),
+        since: SystemTime::now(),
         model: model.name.clone(),
         version: version.version.clone(),
         digest: None,

@@ -147,7 +147,7 @@ async fn answer(request: Request<Incoming>, swap: Arc<Swap>) -> Response<Full<By
     match (request.method(), request.uri().path()) {
         (&Method::PUT, "/table") => put_table(request.into_body(), swap).await,
         (&Method::GET, "/table") => match engine.serving.load_full() {
-            Some(serving) => json_response(StatusCode::OK, &json!(*serving.document)),
+            Some(serving) => json_response(StatusCode::OK, &json!(*serving.held)),
             None => refusal(
                 StatusCode::NOT_FOUND,
                 &Failure::new(ErrorCode::ServerNotReady, "the engine holds no table yet").into(),

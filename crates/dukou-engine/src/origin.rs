@@ -31,13 +31,23 @@ impl Origin {
         Self { source: version.source.clone(), backend: version.backend.clone(), stamp }
     }
 
+    /// Whether a version made from this would come from the same place and be run alike, whatever has
+    /// become of its file.
+    pub fn is_alike(&self, new: &Self) -> bool {
+        self.source == new.source && self.backend == new.backend
+    }
+
     /// Whether a version made from this would be the same as one made from `new`. A file that is gone
     /// is no other file: what was loaded of it serves on.
     pub fn is_still(&self, new: &Self) -> bool {
-        self.source == new.source
-            && self.backend == new.backend
-            && (new.stamp.is_none() || self.stamp == new.stamp)
+        self.is_alike(new) && (new.stamp.is_none() || self.stamp == new.stamp)
     }
+}
+
+/// Whether two paths are one file.
+pub(crate) fn is_same_file(first: &Path, second: &Path) -> bool {
+    let id = |path| FileStamp::of(path).map(|stamp| (stamp.device, stamp.inode));
+    first == second || id(first).is_some_and(|id_of_first| id(second) == Some(id_of_first))
 }
 
 impl FileStamp {

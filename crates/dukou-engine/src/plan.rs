@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dukou_types::Failure;
+use dukou_types::{Failure, ModelName};
 
 use crate::{
     load,
@@ -22,8 +22,13 @@ pub struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Compares a table with the one being served.
-    pub fn new(table: &'a ServingTable, before: Option<&Serving>) -> Self {
+    /// Compares a table with the one being served. A file that has changed is another version where
+    /// `looked_at` says so of its model.
+    pub fn new(
+        table: &'a ServingTable,
+        before: Option<&Serving>,
+        looked_at: &dyn Fn(&ModelName) -> bool,
+    ) -> Self {
         let mut plan = Self { kept: Vec::new(), added: Vec::new(), graphs: Vec::new() };
         for model in &table.models {
             let old = before.and_then(|before| before.model(model.name.as_str()));
@@ -36,8 +41,13 @@ impl<'a> Plan<'a> {
                     .and_then(|old| old.labelled(version.version.as_str()))
                     .map(|lane| &lane.version)
                     .filter(|loaded| {
+                        let now = Origin::of(version);
                         loaded.version == version.version
-                            && loaded.origin.is_still(&Origin::of(version))
+                            && if looked_at(&model.name) {
+                                loaded.origin.is_still(&now)
+                            } else {
+                                loaded.origin.is_alike(&now)
+                            }
                     });
                 match same {
                     Some(loaded) => plan.kept.push((model, version, Arc::clone(loaded))),

@@ -173,8 +173,9 @@ pub fn failed(failure: &Failure, visit: &Visit<'_>, head: &Parts) -> Response<Ro
     }
     let body = dialect.encode_error(failure, target.as_ref(), id);
     let mut response = Response::new(Rope::from(Bytes::from(body)));
+    let status = dialect.status(failure, target.as_ref());
     *response.status_mut() =
-        StatusCode::from_u16(dialect.status(failure)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if matches!(failure.http_status(), 429 | 503) {
@@ -185,8 +186,10 @@ pub fn failed(failure: &Failure, visit: &Visit<'_>, head: &Parts) -> Response<Ro
     if failure.http_status() == 401 {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"dukou\""));
     }
-    if failure.code == ErrorCode::WireWrongMethod {
-        headers.insert(ALLOW, HeaderValue::from_static(allowed(head)));
+    if failure.code == ErrorCode::WireWrongMethod
+        && let Ok(methods) = HeaderValue::from_str(&allowed(head))
+    {
+        headers.insert(ALLOW, methods);
     }
     response
 }
@@ -217,7 +220,7 @@ pub fn put_status(
     target: Option<&Target>,
     id: RequestId,
 ) {
-    headers.insert(GRPC_STATUS, dialect.status(failure).into());
+    headers.insert(GRPC_STATUS, dialect.status(failure, target).into());
     let words = dialect.encode_error(failure, target, id);
     let text = |bytes: Vec<u8>| HeaderValue::from_maybe_shared(Bytes::from(bytes)).ok();
     if let Some(words) = text(words) {
@@ -234,11 +237,15 @@ pub fn put_status(
 }
 
 /// The methods of a path that has others than the one that came.
-fn allowed(head: &Parts) -> &'static str {
-    match dukou_wire::address(&Head { method: &Method::GET, ..head_of(head) }) {
-        Err(failure) if failure.code == ErrorCode::WireWrongMethod => "POST",
-        _ => "GET, HEAD",
-    }
+fn allowed(head: &Parts) -> String {
+    let takes = |method: &&Method| {
+        let asked = Head { method, ..head_of(head) };
+        !matches!(dukou_wire::address(&asked), Err(failure)
+            if matches!(failure.code, ErrorCode::WireWrongMethod | ErrorCode::WireUnknownPath))
+    };
+    let methods = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE];
+    let taken: Vec<&str> = methods.iter().filter(takes).map(Method::as_str).collect();
+    taken.join(", ")
 }
 
 /// Puts under an answer what every answer carries: who answered, and the request's id.

@@ -5,10 +5,10 @@
 //! counters that count it are one.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, atomic::AtomicUsize},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use dukou_ort::PassedOver;
@@ -22,6 +22,7 @@ use crate::{
     counters::ArmCounters,
     keys::Keys,
     load::{settings, size},
+    manage::{Absent, Changes},
     network::Network,
     origin::Origin,
     state::{ArmKey, State},
@@ -35,6 +36,12 @@ use crate::{
 pub struct Serving {
     /// The document that it was compiled from.
     pub document: Arc<ServingTable>,
+    /// The document that control put, before what clients changed.
+    pub held: Arc<ServingTable>,
+    /// What clients changed.
+    pub changes: Arc<Changes>,
+    /// Models that are known and not served.
+    pub absent: BTreeMap<ModelName, Absent>,
     /// What the process holds at once.
     pub limits: Limits,
     /// The models in the table's order.
@@ -225,6 +232,8 @@ pub struct Loaded {
     /// A number of this process's that no other load has: what answers are kept under. The same version
     /// loaded again is another one, for it may be run otherwise and a bare file may have changed.
     pub identity: u64,
+    /// Since when it has been ready.
+    pub since: SystemTime,
     /// What it takes and gives; `batchable` as it was proved here.
     pub signature: Arc<Signature>,
     /// What was seen while it was loaded.
@@ -344,8 +353,22 @@ impl Serving {
             policies: policies.collect::<Result<_, Failure>>()?,
             revision_header: HeaderValue::from_str(document.revision.as_str()).map_err(internal)?,
             keys: Keys::compile(&document.principals, before.map(|before| &before.keys)),
+            held: Arc::clone(&document),
+            changes: Arc::default(),
+            absent: BTreeMap::new(),
             document,
         })
+    }
+
+    /// The same, as what clients made of the table that control put.
+    #[must_use]
+    pub fn made_of(
+        self,
+        held: Arc<ServingTable>,
+        changes: Arc<Changes>,
+        absent: BTreeMap<ModelName, Absent>,
+    ) -> Self {
+        Self { held, changes, absent, ..self }
     }
 
     /// Every version that this table holds ready, in its order.

@@ -23,7 +23,9 @@ use dukou_wire::{
     grpc::{self, Coding, PREFIX},
     v2,
 };
-use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE, request::Parts};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE, request::Parts,
+};
 use hyper::body::Body;
 use tokio::time::sleep;
 
@@ -35,6 +37,7 @@ use crate::{
     describe::{describe, ready},
     engine::Engine,
     hear::{Heard, hear},
+    manage,
     penalty::Penalty,
     reply::{self, Rope, read_body},
     route::route,
@@ -63,6 +66,7 @@ pub struct Door {
 
 /// What the path found, before it is put into a response.
 pub(crate) struct Answer {
+    status: StatusCode,
     content_type: HeaderValue,
     body: Rope,
     /// Bytes of JSON before raw tensors.
@@ -183,6 +187,33 @@ where
 
         let Addressed { dialect, target } = &heard(asked, serving, origin.listener, head)?;
         let Target::Infer { model, selector } = target else {
+            if matches!(target, Target::Change { .. } | Target::RepositoryIndex) {
+                let asked = Addressed { dialect: *dialect, target: target.clone() };
+                let (most, patience) = {
+                    let limits = &ready(serving)?.limits;
+                    (limits.body_bytes, limits.header)
+                };
+                // What is served changes below: the table of before is not held meanwhile.
+                drop(table);
+                let frames = match came {
+                    Came::Message(heard) => heard.message,
+                    Came::Body(body) => {
+                        let frames = read_body(body, most, patience).await?;
+                        visit.body_was_read = true;
+                        visit.bytes_in = frames.iter().map(Bytes::len).sum();
+                        frames
+                    }
+                };
+                let is_grpc = asked.dialect.is_grpc();
+                let (status, text) =
+                    manage::answer(&door.engine, &caller, head, asked, &frames).await?;
+                return Ok(if is_grpc {
+                    let message = Rope::message(text, grpc::Inserts::new(), None);
+                    Answer::of_call(message.0, None, None)
+                } else {
+                    Answer::changed(status, text)
+                });
+            }
             let described =
                 describe(engine, serving, &caller, (*dialect, target), head.uri.path())?;
             // Who watches replicas hears with their health what they serve.
@@ -278,6 +309,7 @@ where
         return Ok(Answer { says_final, ..Answer::of_call(body, coding, found) });
     }
     Ok(Answer {
+        status: StatusCode::OK,
         content_type: HeaderValue::from_static(encoded.content_type()),
         body: Rope::woven(out, encoded.inserts),
         header_length: encoded.header_length,
@@ -290,12 +322,19 @@ where
 impl Answer {
     fn described((content_type, body): (HeaderValue, Rope)) -> Self {
         let (header_length, found, coding) = (None, None, None);
-        Self { content_type, body, header_length, found, coding, says_final: false }
+        let status = StatusCode::OK;
+        Self { status, content_type, body, header_length, found, coding, says_final: false }
     }
 
     fn of_call(body: Rope, coding: Option<Coding>, found: Option<Found>) -> Self {
         let content_type = HeaderValue::from_static(grpc::CONTENT);
-        Self { content_type, body, header_length: None, found, coding, says_final: false }
+        Self { coding, found, ..Self::described((content_type, body)) }
+    }
+
+    fn changed(status: StatusCode, text: Vec<u8>) -> Self {
+        let content_type = HeaderValue::from_static("application/json");
+        let body = Rope::from(Bytes::from(text));
+        Self { status, ..Self::described((content_type, body)) }
     }
 
     /// A call's message in its envelope, and whether it says that it is the last.
@@ -305,6 +344,7 @@ impl Answer {
 
     fn into_response(self) -> Response<Rope> {
         let mut response = Response::new(self.body);
+        *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.reserve(8);
         headers.insert(CONTENT_TYPE, self.content_type);

@@ -3,13 +3,14 @@
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use dukou_remote::ReplicaState;
-use dukou_types::ErrorCode;
+use dukou_types::{ErrorCode, ModelName};
 use serde_json::{Map, Value, json};
 
 use crate::{
     cache::Found,
     counters::{BOUNDS_US, TimeTotals, Totals},
     engine::Engine,
+    manage::Absent,
     serving::{Loaded, Model, Serving},
     state::{ArmKey, resident_bytes},
     swap::Swap,
@@ -55,6 +56,7 @@ pub fn state(swap: &Swap) -> Value {
         "refused": refused,
         "access_log_dropped": engine.access_log.dropped(),
         "table_unsaved": swap.unsaved(),
+        "not_served": serving.as_deref().map(not_served).unwrap_or_default(),
         "tap": engine.tap.counts(),
     })
 }
@@ -86,6 +88,12 @@ fn replicas(serving: &Serving) -> Vec<Value> {
         remote.states().into_iter().map(row).collect()
     };
     serving.versions().flat_map(of).collect()
+}
+
+/// Models that are known and not served, because a client asked for that.
+fn not_served(serving: &Serving) -> Vec<Value> {
+    let row = |(name, absent): (&ModelName, &Absent)| json!({ "model": name, "why": absent.why.reason() });
+    serving.absent.iter().map(row).collect()
 }
 
 /// What the versions run on.

@@ -8,15 +8,18 @@
 use std::{collections::HashMap, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use dukou_types::{ErrorCode, Failure, ModelName, Revision, Version};
+use dukou_wire::{Change, Outcome};
 use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::{
     announce::{announce_golden, announce_refusal},
     assemble::{assemble, is_new},
+    describe::ready,
     engine::Engine,
     events::{self, Event, Level},
     load::{self, Loader, NotLoaded, Replay},
+    manage::{Applied, Changes, ChangesFile, Decision, decide},
     plan::{Plan, recheck},
     retire::retire,
     room,
@@ -37,6 +40,8 @@ pub struct Swap {
     turn: Mutex<()>,
     /// Where the last good table is kept; none: nowhere.
     file: Option<TableFile>,
+    /// Where what clients changed is kept.
+    changes_file: Option<ChangesFile>,
 }
 
 /// What a table that is in place answers (`PUT /table`).
@@ -91,6 +96,8 @@ impl Refused {
 enum Occasion {
     /// Put by the control plane, or a folder's.
     Put,
+    /// The same table, with what a client changed.
+    Changed,
     /// At start: golden samples are replayed after readiness and no log file keeps it from serving, so
     /// that a restart never becomes an outage.
     Start,
@@ -118,7 +125,10 @@ impl Swap {
             keys: engine.keys.clone(),
         };
         let file = engine.state_dir.as_deref().map(TableFile::in_folder);
-        Arc::new(Self { engine, loader, turn: Mutex::new(()), file })
+        let changes_file = engine.state_dir.as_deref().map(ChangesFile::in_folder);
+        let swap = Arc::new(Self { engine, loader, turn: Mutex::new(()), file, changes_file });
+        swap.engine.manager.set(&swap);
+        swap
     }
 
     /// The engine that it swaps in.
@@ -152,11 +162,61 @@ impl Swap {
     /// `table.stale`, or what its versions said; the table before it serves on.
     pub fn put(&self, table: ServingTable) -> Result<Receipt, Refused> {
         let _turn = self.turn.lock();
-        let outcome = self.exchange(Arc::new(table), Occasion::Put);
+        let before = self.engine.serving.load_full();
+        let changes = before.map_or_else(Arc::default, |before| {
+            Arc::new(before.changes.rebased(&before.held, &table))
+        });
+        let outcome = self.exchange(Arc::new(table), changes, Occasion::Put, &|_| true);
         if let Err(refused) = &outcome {
             announce_refusal(refused);
         }
         outcome
+    }
+
+    /// What a change comes to, without making it.
+    ///
+    /// # Errors
+    /// As [`decide`]; `server.not-ready` before the first table.
+    pub fn consider(&self, change: &Change) -> Result<Decision, Failure> {
+        let serving = self.engine.serving.load_full();
+        let serving = ready(serving.as_deref())?;
+        decide(&serving.changes, change, &serving.held)
+    }
+
+    /// Makes a change that a client asks for; returns when it is served. May take seconds.
+    ///
+    /// # Errors
+    /// As [`Swap::consider`], and why a model could not be loaded, with the status 500. What was served
+    /// is served on, as it was.
+    pub fn manage(&self, change: &Change) -> Result<Outcome, Failure> {
+        let _turn = self.turn.lock();
+        let Decision { next, outcome, touched } = self.consider(change)?;
+        let held = self.engine.serving.load_full().map(|serving| Arc::clone(&serving.held));
+        let held =
+            held.ok_or_else(|| Failure::new(ErrorCode::ServerNotReady, "there is no table"))?;
+        let looked_at = |model: &ModelName| touched.contains(model);
+        match self.exchange(held, Arc::new(next), Occasion::Changed, &looked_at) {
+            Ok(_) => Ok(outcome),
+            Err(Refused::Table(failure)) => Err(failure),
+            Err(Refused::Version(NotLoaded { model, version, failure })) => {
+                let message = match change {
+                    Change::Register(_) | Change::Scale { .. } => format!(
+                        "Failed to start workers for model {model} version: {version}: {}",
+                        failure.message
+                    ),
+                    _ => format!(
+                        "failed to load '{model}', no version is available: version {version}: {}",
+                        failure.message
+                    ),
+                };
+                // Not the asker's mistake, whatever it is of the file's.
+                let failed = Failure::new(failure.code, message).with_status(500);
+                Err(match failure.detail {
+                    Some(detail) => failed.with_detail(detail),
+                    None => failed,
+                })
+            }
+        }
     }
 
     /// Loads the table that the engine begins with: the file named, or the last good one. Returns when
@@ -169,6 +229,11 @@ impl Swap {
             First::Folder(..) => Occasion::Put,
             First::File(_) | First::Last => Occasion::Start,
         };
+        // A table that is named is a new word, and what was changed of another is over.
+        let remembered = match (&first, &self.changes_file) {
+            (First::Last, Some(file)) => file.read(),
+            _ => Changes::default(),
+        };
         let table = match first {
             First::Folder(folder, surroundings) => folder.table(&surroundings).map(Some),
             First::File(path) => TableFile::at(path).read().map(Some),
@@ -176,7 +241,7 @@ impl Swap {
         };
         let outcome = match table {
             Ok(None) => return true,
-            Ok(Some(table)) => self.exchange(Arc::new(table), occasion).map(|_| ()),
+            Ok(Some(table)) => self.begin(Arc::new(table), remembered, occasion),
             Err(failure) => Err(failure.into()),
         };
         match &outcome {
@@ -186,7 +251,36 @@ impl Swap {
         outcome.is_ok()
     }
 
-    fn exchange(&self, table: Arc<ServingTable>, occasion: Occasion) -> Result<Receipt, Refused> {
+    /// Serves a table as clients had changed it. What they registered may be gone meanwhile: then the
+    /// table alone is served, for a restart never becomes an outage.
+    fn begin(
+        &self,
+        table: Arc<ServingTable>,
+        changes: Changes,
+        occasion: Occasion,
+    ) -> Result<(), Refused> {
+        if !changes.is_empty() {
+            let changed = Arc::new(changes);
+            match self.exchange(Arc::clone(&table), changed, occasion, &|_| true) {
+                Ok(_) => return Ok(()),
+                Err(refused) => events::log_failure(
+                    Level::Error,
+                    "what clients had changed cannot be served again, and the table is as it was put",
+                    refused.failure(),
+                ),
+            }
+        }
+        self.exchange(table, Arc::default(), occasion, &|_| true).map(|_| ())
+    }
+
+    /// Puts in place what `changes` make of the table that is `held`.
+    fn exchange(
+        &self,
+        held: Arc<ServingTable>,
+        changes: Arc<Changes>,
+        occasion: Occasion,
+        looked_at: &dyn Fn(&ModelName) -> bool,
+    ) -> Result<Receipt, Refused> {
         if self.engine.drain.has_begun() {
             return Err(
                 Failure::new(ErrorCode::ServerDraining, "the engine is shutting down").into()
@@ -194,13 +288,15 @@ impl Swap {
         }
         let before = self.engine.serving.load_full();
         if let Some(before) = &before {
-            refuse_stale(before, &table)?;
+            refuse_stale(before, &held)?;
         }
-        refuse_unguarded(&self.engine.exposed, &table)?;
-        let plan = Plan::new(&table, before.as_deref());
+        refuse_unguarded(&self.engine.exposed, &held)?;
+        let Applied { table, absent } = changes.apply(&held);
+        let plan = Plan::new(&table, before.as_deref(), looked_at);
         if let Some(before) = &before
             && plan.added.is_empty()
-            && *before.document == *table
+            && *before.held == *held
+            && *before.changes == *changes
         {
             return Ok(receipt(&table, &[], 0));
         }
@@ -209,7 +305,8 @@ impl Swap {
             versions.get(&(model.clone(), version.clone())).cloned()
         };
         let serving =
-            Serving::compile(Arc::clone(&table), find, before.as_deref(), &self.engine.state)?;
+            Serving::compile(Arc::clone(&table), find, before.as_deref(), &self.engine.state)?
+                .made_of(Arc::clone(&held), Arc::clone(&changes), absent);
         self.open_logs(&table, occasion)?;
 
         serving.apply_settings();
@@ -219,8 +316,13 @@ impl Swap {
             revision: &table.revision,
             models: table.models.iter().map(|model| model.name.as_str()).collect(),
         });
-        if let Some(file) = &self.file {
-            file.write(&table);
+        if let (Some(file), Occasion::Put | Occasion::Start) = (&self.file, occasion) {
+            file.write(&held);
+        }
+        if let Some(file) = &self.changes_file
+            && before.as_ref().is_none_or(|before| before.changes != changes)
+        {
+            file.write(&changes);
         }
 
         for (model, version) in &plan.added {
@@ -271,7 +373,7 @@ impl Swap {
             load::policy(trust)?;
         }
         let replay = match occasion {
-            Occasion::Put => Replay::Now,
+            Occasion::Put | Occasion::Changed => Replay::Now,
             Occasion::Start => Replay::Later,
         };
         room::refuse_what_cannot_fit(self.engine.container.memory, &plan.added, &self.loader)?;
@@ -343,7 +445,7 @@ fn opened(
         ),
     );
     match occasion {
-        Occasion::Put => Err(failure),
+        Occasion::Put | Occasion::Changed => Err(failure),
         Occasion::Start => {
             events::log_failure(Level::Error, "what comes is not logged", &failure);
             Ok(())

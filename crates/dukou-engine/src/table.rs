@@ -4,7 +4,7 @@
 //! `conformance/tables/` hold both to it. Nothing here has a default: a missing field, an unknown
 //! field or a value out of its range is `deploy.invalid` with the field's path.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use dukou_types::{Arm, ErrorCode, Failure, ModelName, Revision, Version};
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,9 @@ pub struct ServingTable {
     pub trust: Trust,
     /// What is written down about requests.
     pub observability: Observability,
+    /// Where models may be registered from while the table is served; null: nowhere.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub repository: Option<Repository>,
     /// What is served.
     pub models: Vec<ServedModel>,
 }
@@ -73,12 +76,20 @@ pub enum Dialect {
     /// TensorFlow Serving's protocol over gRPC.
     #[serde(rename = "tensorflow-grpc")]
     TensorFlowGrpc,
+    /// TorchServe's inference and management, over HTTP.
+    TorchServe,
 }
 
 impl Dialect {
     /// Every dialect; the position is its index in counters.
-    pub const ALL: [Self; 5] =
-        [Self::V2, Self::TensorFlow, Self::Keras, Self::V2Grpc, Self::TensorFlowGrpc];
+    pub const ALL: [Self; 6] = [
+        Self::V2,
+        Self::TensorFlow,
+        Self::Keras,
+        Self::V2Grpc,
+        Self::TensorFlowGrpc,
+        Self::TorchServe,
+    ];
 
     /// As it is written in tables, logs and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -88,6 +99,7 @@ impl Dialect {
             Self::Keras => "keras",
             Self::V2Grpc => "v2-grpc",
             Self::TensorFlowGrpc => "tensorflow-grpc",
+            Self::TorchServe => "torchserve",
         }
     }
 
@@ -105,6 +117,7 @@ impl From<dukou_wire::Dialect> for Dialect {
             dukou_wire::Dialect::Keras => Self::Keras,
             dukou_wire::Dialect::V2Grpc => Self::V2Grpc,
             dukou_wire::Dialect::TensorFlowGrpc => Self::TensorFlowGrpc,
+            dukou_wire::Dialect::TorchServe => Self::TorchServe,
         }
     }
 }
@@ -155,6 +168,20 @@ pub struct Observability {
     /// File for one JSON line a refusal, or a burst of them; null for none.
     #[serde(deserialize_with = "Option::deserialize")]
     pub security_log: Option<String>,
+}
+
+/// Where models may be registered from while the table is served, and how those are run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Repository {
+    /// Folders whose files and folders are models.
+    pub folders: Vec<PathBuf>,
+    /// How they are run.
+    pub backend: Backend,
+    /// Caps of a batch.
+    pub batching: Batching,
+    /// What each may hold at once.
+    pub limits: ModelLimits,
 }
 
 /// A model with the versions that are served and where its traffic goes.
@@ -340,8 +367,16 @@ impl ServingTable {
         let table: Self = serde_path_to_error::deserialize(&mut reader)
             .map_err(|error| invalid(error.path(), said(error.inner())))?;
         reader.end().map_err(|error| invalid(".", error))?;
-        check::table(&table)?;
+        table.check()?;
         Ok(table)
+    }
+
+    /// Checks all that the types do not say.
+    ///
+    /// # Errors
+    /// The first field that is out of its range, or names what is not there.
+    pub fn check(&self) -> Result<(), InvalidTable> {
+        check::table(self)
     }
 }
 

@@ -9,8 +9,8 @@ use dukou_remote::Address;
 use dukou_types::ModelName;
 
 use super::{
-    GoldenMode, InvalidTable, Listener, PrincipalKey, RemoteSource, ServedModel, ServedVersion,
-    ServingTable, Source, check_graph, invalid,
+    Backend, Batching, GoldenMode, InvalidTable, Listener, ModelLimits, PrincipalKey, RemoteSource,
+    Repository, ServedModel, ServedVersion, ServingTable, Source, check_graph, invalid,
 };
 use crate::network::Network;
 
@@ -39,6 +39,9 @@ pub fn table(table: &ServingTable) -> Checked {
         once(&format!("{path}.id"), &mut ids, &principal.id)?;
         check_principal(&path, principal)?;
     }
+    if let Some(repository) = &table.repository {
+        check_repository(repository)?;
+    }
     let mut names = HashSet::new();
     for (index, model) in table.models.iter().enumerate() {
         let path = format!("models[{index}]");
@@ -46,6 +49,21 @@ pub fn table(table: &ServingTable) -> Checked {
         check_model(&path, model)?;
     }
     check_graph::models(&table.models)
+}
+
+fn check_repository(repository: &Repository) -> Checked {
+    not_empty("repository.folders", &repository.folders)?;
+    let mut seen = HashSet::new();
+    for (index, folder) in repository.folders.iter().enumerate() {
+        let field = format!("repository.folders[{index}]");
+        absolute(&field, folder)?;
+        if !seen.insert(folder) {
+            return Err(invalid(field, format!("`{}` is there twice", folder.display())));
+        }
+    }
+    check_backend("repository.backend", &repository.backend)?;
+    check_batching("repository.batching", &repository.batching)?;
+    check_limits("repository.limits", &repository.limits)
 }
 
 fn check_listener(path: &str, listener: &Listener) -> Checked {
@@ -137,12 +155,30 @@ fn check_model(path: &str, model: &ServedModel) -> Checked {
             range(&format!("{path}.cache.ttl_ms"), ttl, 1, 31_536_000_000)?;
         }
     }
-    range(&format!("{path}.batching.max_rows"), model.batching.max_rows, 1, 65_536)?;
-    range(&format!("{path}.batching.max_bytes"), model.batching.max_bytes, 1, u64::MAX)?;
-    range(&format!("{path}.batching.delay_us"), model.batching.delay_us, 0, 1_000_000)?;
-    range(&format!("{path}.limits.queue"), model.limits.queue, 1, u64::MAX)?;
-    range(&format!("{path}.limits.concurrency"), model.limits.concurrency, 1, u64::MAX)?;
-    range(&format!("{path}.limits.deadline_ms"), model.limits.deadline_ms, 1, u64::MAX)
+    check_batching(&format!("{path}.batching"), &model.batching)?;
+    check_limits(&format!("{path}.limits"), &model.limits)
+}
+
+fn check_batching(path: &str, batching: &Batching) -> Checked {
+    range(&format!("{path}.max_rows"), batching.max_rows, 1, 65_536)?;
+    range(&format!("{path}.max_bytes"), batching.max_bytes, 1, u64::MAX)?;
+    range(&format!("{path}.delay_us"), batching.delay_us, 0, 1_000_000)
+}
+
+fn check_limits(path: &str, limits: &ModelLimits) -> Checked {
+    range(&format!("{path}.queue"), limits.queue, 1, u64::MAX)?;
+    range(&format!("{path}.concurrency"), limits.concurrency, 1, u64::MAX)?;
+    range(&format!("{path}.deadline_ms"), limits.deadline_ms, 1, u64::MAX)
+}
+
+fn check_backend(path: &str, backend: &Backend) -> Checked {
+    range(&format!("{path}.instances"), backend.instances, 1, 256)?;
+    range(&format!("{path}.threads"), backend.threads, 1, 256)?;
+    not_empty(&format!("{path}.providers"), &backend.providers)?;
+    for (index, provider) in backend.providers.iter().enumerate() {
+        check_provider(&format!("{path}.providers[{index}].name"), &provider.name)?;
+    }
+    Ok(())
 }
 
 fn check_version(path: &str, version: &ServedVersion) -> Checked {
@@ -155,15 +191,7 @@ fn check_version(path: &str, version: &ServedVersion) -> Checked {
     }
     let field = format!("{path}.backend");
     match (&version.backend, version.source.is_run_here()) {
-        (Some(backend), true) => {
-            range(&format!("{field}.instances"), backend.instances, 1, 256)?;
-            range(&format!("{field}.threads"), backend.threads, 1, 256)?;
-            not_empty(&format!("{field}.providers"), &backend.providers)?;
-            for (index, provider) in backend.providers.iter().enumerate() {
-                check_provider(&format!("{field}.providers[{index}].name"), &provider.name)?;
-            }
-            Ok(())
-        }
+        (Some(backend), true) => check_backend(&field, backend),
         (None, false) => match version.golden {
             GoldenMode::Off => Ok(()),
             _ => Err(invalid(

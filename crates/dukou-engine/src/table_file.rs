@@ -77,17 +77,21 @@ impl TableFile {
     }
 
     fn replace(&self, table: &ServingTable) -> io::Result<()> {
-        let folder = self.path.parent().unwrap_or_else(|| Path::new("."));
-        fs::create_dir_all(folder)?;
-        let text = serde_json::to_vec_pretty(table)?;
-        let new = self.path.with_extension(format!("json.{}", std::process::id()));
-        let written = write_durably(&new, &text).and_then(|()| fs::rename(&new, &self.path));
-        if written.is_err() {
-            let _ = fs::remove_file(&new);
-        }
-        written?;
-        File::open(folder)?.sync_all()
+        write_whole(&self.path, &serde_json::to_vec_pretty(table)?)
     }
+}
+
+/// Puts a file in place, whole or not at all, and so that it is there after a crash.
+pub(crate) fn write_whole(path: &Path, text: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
+    fs::create_dir_all(folder)?;
+    let new = path.with_extension(format!("json.{}", std::process::id()));
+    let written = write_durably(&new, text).and_then(|()| fs::rename(&new, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written?;
+    File::open(folder)?.sync_all()
 }
 
 fn write_durably(path: &Path, text: &[u8]) -> io::Result<()> {

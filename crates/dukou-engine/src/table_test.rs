@@ -55,7 +55,7 @@ fn a_refusal_says_what_came_and_what_may_come() {
     assert_eq!(
         refusal("unknown-field"),
         "the serving table is not valid: `colour`: unknown field `colour`, expected one of `format`, `revision`, \
-         `sequence`, `listeners`, `principals`, `limits`, `trust`, `observability`, `models`"
+         `sequence`, `listeners`, `principals`, `limits`, `trust`, `observability`, `repository`, `models`"
     );
 }
 

@@ -91,6 +91,14 @@ codes! {
     TableGoldenMismatch, "table.golden-mismatch", State, 503, "The old table keeps serving; package the version again on this runtime, or look at the differing output that the message names.";
     TableLoadFailed, "table.load-failed", State, 503, "The old table keeps serving; the message says why.";
     TableStale, "table.stale", State, 409, "Compile the deployment again.";
+    ServerNoWorker, "server.no-worker", State, 503, "Scale it: `PUT /models/NAME?min_worker=1`, or load it: `POST /v2/repository/models/NAME/load`.";
+    ManageNoStore, "manage.no-store", Trust, 403, "Start it with `--model-store FOLDER`, and name files of that folder.";
+    ManageNotInStore, "manage.not-in-store", Input, 404, "Put the file into the store, and name it as it is called there; `POST /v2/repository/index` lists what there is.";
+    ManageUrlRefused, "manage.url-refused", Trust, 403, "Copy the file into the model store, or `dukou pull` it, and name it there.";
+    ManageNoHandler, "manage.no-handler", Input, 400, "Convert the model that is in it to ONNX, and register that file.";
+    ManageAlreadyRegistered, "manage.already-registered", State, 409, "Choose another name, or unregister it first.";
+    ManageIsDefault, "manage.is-default", State, 409, "Make another version the default first: `PUT /models/NAME/VERSION/set-default`.";
+    ManageInUse, "manage.in-use", State, 409, "The message names it: unload that first (Triton's `unload_dependents` does both), or end the rollout.";
     PackageIncomplete, "package.incomplete", State, 503, "Publish or pull the version again.";
     AccessNoKey, "access.no-key", Trust, 401, "Send `Authorization: Bearer KEY`; `dukou predict` takes it from `--key` or DUKOU_KEY.";
     AccessBadKey, "access.bad-key", Trust, 401, "Use a key that `dukou keys list` shows, or ask whoever runs the server for a new one.";

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dukou_types::{ErrorCode, Failure, ModelName, Version};
 use http::{HeaderMap, Method};
 
-use crate::{Dialect, sentence::quoted};
+use crate::{Dialect, change::Operation, sentence::quoted};
 
 /// The head of a request: all that addressing may look at.
 #[derive(Clone, Copy, Debug)]
@@ -102,10 +102,42 @@ pub enum Target {
     Watch,
     /// The metrics, in Prometheus' text form.
     Metrics,
-    /// A change of what is served, or its list of changes.
-    Repository {
-        /// The model, where it is about one.
+    /// The models with their states, loaded or not.
+    RepositoryIndex,
+    /// The models of one page of a list, loaded or not.
+    ModelPage {
+        /// So many at most.
+        limit: usize,
+        /// Behind so many.
+        after: usize,
+    },
+    /// How a model is run.
+    ModelWorkers {
+        /// The model.
+        model: ModelName,
+        /// The version; none: all of them.
+        selector: Option<Selector>,
+    },
+    /// Why an answer is what it is.
+    Explain {
+        /// The model.
+        model: ModelName,
+        /// The version.
+        selector: Selector,
+    },
+    /// What can be asked, as OpenAPI has it: of the server, or of one model.
+    ApiDescription {
+        /// The model.
         model: Option<ModelName>,
+    },
+    /// A change of what is served; what exactly, the query and the body say.
+    Change {
+        /// What is asked for.
+        operation: Operation,
+        /// The model, where the head names it.
+        model: Option<ModelName>,
+        /// The version, where the head names it.
+        version: Option<Version>,
     },
 }
 
@@ -127,7 +159,12 @@ impl Target {
             Self::Stream => "stream",
             Self::Watch => "watch",
             Self::Metrics => "metrics",
-            Self::Repository { .. } => "repository",
+            Self::RepositoryIndex => "repository-index",
+            Self::ModelPage { .. } => "model-list",
+            Self::ModelWorkers { .. } => "model-workers",
+            Self::Explain { .. } => "explain",
+            Self::ApiDescription { .. } => "api-description",
+            Self::Change { operation, .. } => operation.name(),
         }
     }
 
@@ -138,7 +175,12 @@ impl Target {
             | Self::ModelReady { model, selector }
             | Self::Infer { model, selector }
             | Self::ModelConfig { model, selector }
-            | Self::ModelStatistics { model: Some(model), selector } => Some((model, selector)),
+            | Self::ModelStatistics { model: Some(model), selector }
+            | Self::Explain { model, selector }
+            | Self::ModelWorkers { model, selector: Some(selector) } => Some((model, selector)),
+            Self::ModelWorkers { model, selector: None }
+            | Self::Change { model: Some(model), .. }
+            | Self::ApiDescription { model: Some(model) } => Some((model, &Selector::Default)),
             _ => None,
         }
     }

@@ -49,6 +49,10 @@ pub enum Carriage {
     Rows,
     /// All as JSON, one nested value an output.
     Columns,
+    /// All as JSON, one bare value a row.
+    BareRows,
+    /// All as JSON, the bare value of the only row.
+    BareRow,
     /// As a Keras server answers: one value a row, with the names of classes.
     Predictions,
     /// How right the answers are, instead of them.
@@ -82,8 +86,14 @@ impl Carriage {
     /// Whether the answer's output at this position goes as raw bytes.
     pub fn is_binary(&self, position: usize) -> bool {
         match self {
-            Self::Json | Self::Rows | Self::Columns | Self::Predictions | Self::Scores(_) => false,
-            Self::Results { .. } => false,
+            Self::Json
+            | Self::Rows
+            | Self::Columns
+            | Self::BareRows
+            | Self::BareRow
+            | Self::Predictions
+            | Self::Results { .. }
+            | Self::Scores(_) => false,
             Self::Binary | Self::Message { .. } => true,
             Self::Each(each) => each.get(position).copied().unwrap_or(false),
         }

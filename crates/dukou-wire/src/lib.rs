@@ -9,6 +9,7 @@
 //! [`grpc`] stand in [`Dialect::CALLS`]: a head that is a call's is offered to them alone.
 
 mod addressed;
+mod change;
 mod exchange;
 pub mod grpc;
 mod json;
@@ -18,10 +19,12 @@ mod sentence;
 mod spoken;
 pub mod tensorflow;
 pub mod tensorflow_grpc;
+pub mod torchserve;
 pub mod v2;
 pub mod v2_grpc;
 
 pub use addressed::{Addressed, Head, Selector, Target};
+pub use change::{Change, Listed, Operation, Outcome, Registration, Wanted, Wanting};
 pub use exchange::{Carriage, DecodeLimits, Decoded, EncodeContext, Encoded, Telling, Truth};
 pub use spoken::Sent;
 
@@ -40,11 +43,13 @@ pub enum Dialect {
     V2Grpc,
     /// TensorFlow Serving's services over gRPC.
     TensorFlowGrpc,
+    /// TorchServe's REST: inference and management.
+    TorchServe,
 }
 
 impl Dialect {
     /// Every dialect of REST, in the order in which a head is offered to them.
-    pub const REST: &'static [Self] = &[Self::V2, Self::TensorFlow, Self::Keras];
+    pub const REST: &'static [Self] = &[Self::V2, Self::TensorFlow, Self::Keras, Self::TorchServe];
 
     /// Every dialect of gRPC, in the same order; the last refuses what none of them knows.
     pub const CALLS: &'static [Self] = &[Self::TensorFlowGrpc, Self::V2Grpc];
@@ -67,6 +72,7 @@ impl Dialect {
             Self::Keras => "keras-rest",
             Self::V2Grpc => "v2-grpc",
             Self::TensorFlowGrpc => "tensorflow-grpc",
+            Self::TorchServe => "torchserve-rest",
         }
     }
 
@@ -78,6 +84,7 @@ impl Dialect {
             Self::Keras => keras::recognize(head),
             Self::V2Grpc => v2_grpc::recognize(head),
             Self::TensorFlowGrpc => tensorflow_grpc::recognize(head),
+            Self::TorchServe => torchserve::recognize(head),
         }
     }
 }

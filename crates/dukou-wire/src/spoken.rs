@@ -3,12 +3,12 @@
 use std::fmt::Display;
 
 use bytes::Bytes;
-use dukou_types::{Buffer, Failure, InferResponse, Signature};
+use dukou_types::{Buffer, ErrorCode, Failure, InferResponse, Signature};
 use http::HeaderMap;
 
 use crate::{
-    DecodeLimits, Decoded, Dialect, EncodeContext, Encoded, Head, Target, grpc, keras, tensorflow,
-    tensorflow_grpc, v2, v2_grpc,
+    Change, DecodeLimits, Decoded, Dialect, EncodeContext, Encoded, Head, Listed, Outcome, Target,
+    grpc, keras, tensorflow, tensorflow_grpc, torchserve, v2, v2_grpc,
 };
 
 /// An inference as it came: its body, and what of its head a body's meaning depends on.
@@ -39,7 +39,9 @@ impl Dialect {
         match self {
             Self::V2Grpc => v2_grpc::address_message(path, message),
             Self::TensorFlowGrpc => tensorflow_grpc::address_message(path, message),
-            Self::V2 | Self::TensorFlow | Self::Keras => Err(grpc::no_method(path)),
+            Self::V2 | Self::TensorFlow | Self::Keras | Self::TorchServe => {
+                Err(grpc::no_method(path))
+            }
         }
     }
 
@@ -61,6 +63,7 @@ impl Dialect {
             Self::Keras => keras::decode(rope, path, signature, limits, lease),
             Self::V2Grpc => v2_grpc::decode(rope, signature, lease),
             Self::TensorFlowGrpc => tensorflow_grpc::decode(rope, path, signature, limits, lease),
+            Self::TorchServe => torchserve::decode(rope, headers, signature, limits, lease),
         }
     }
 
@@ -80,6 +83,7 @@ impl Dialect {
             Self::Keras => keras::encode(response, context, out),
             Self::V2Grpc => Ok(v2_grpc::encode(response, context, out)),
             Self::TensorFlowGrpc => Ok(tensorflow_grpc::encode(response, context, out)),
+            Self::TorchServe => torchserve::encode(response, context, out),
         }
     }
 
@@ -95,16 +99,66 @@ impl Dialect {
             Self::TensorFlow => tensorflow::encode_error(failure, target, request_id),
             Self::V2Grpc => grpc::encode_words(&failure.message).into_bytes(),
             Self::TensorFlowGrpc => tensorflow_grpc::encode_words(failure, target).into_bytes(),
+            Self::TorchServe => torchserve::encode_error(failure, target, request_id),
         }
     }
 
-    /// The HTTP status of a failure, or the number of a call's status.
-    pub fn status(self, failure: &Failure) -> u16 {
+    /// What a client asks to be changed, by the head of `target` and this body; of a call, by its message.
+    ///
+    /// # Errors
+    /// `wire.*`: what is wrong with the body or the query.
+    pub fn decode_change(
+        self,
+        head: &Head<'_>,
+        target: &Target,
+        rope: &[Bytes],
+    ) -> Result<Change, Failure> {
+        match self {
+            Self::V2 | Self::Keras | Self::TensorFlow => v2::decode_change(target, rope),
+            Self::TorchServe => torchserve::decode_change(head, target, rope),
+            Self::V2Grpc | Self::TensorFlowGrpc => Err(not_by_call()),
+        }
+    }
+
+    /// Whether only models that answer are to be listed.
+    ///
+    /// # Errors
+    /// `wire.*`: what is wrong with the body.
+    pub fn decode_index(self, rope: &[Bytes]) -> Result<bool, Failure> {
+        match self {
+            Self::V2Grpc | Self::TensorFlowGrpc => Err(not_by_call()),
+            _ => v2::decode_index(rope),
+        }
+    }
+
+    /// The models with their states.
+    pub fn encode_index(self, models: &[Listed<'_>]) -> Vec<u8> {
+        v2::encode_index(models.iter().copied())
+    }
+
+    /// What came of a change: the status and the body.
+    pub fn encode_outcome(self, outcome: &Outcome) -> (u16, Vec<u8>) {
+        match self {
+            Self::TorchServe => torchserve::encode_outcome(outcome),
+            _ => (200, v2::encode_outcome(outcome)),
+        }
+    }
+
+    /// The HTTP status of a failure, or the number of a call's status; `target` where it was understood
+    /// what was asked.
+    pub fn status(self, failure: &Failure, target: Option<&Target>) -> u16 {
         match self {
             Self::V2 | Self::Keras => failure.http_status(),
             Self::TensorFlow => tensorflow::status(failure),
             Self::V2Grpc => grpc::status_of(failure),
             Self::TensorFlowGrpc => tensorflow_grpc::status(failure),
+            Self::TorchServe => torchserve::status(failure, target),
         }
     }
+}
+
+#[cold]
+fn not_by_call() -> Failure {
+    let message = "dukou does not change what it serves by gRPC yet; REST does, and `dukou` on the command line";
+    Failure::new(ErrorCode::WireUnsupported, message)
 }

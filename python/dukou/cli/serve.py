@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 from dukou.deploy.dropin.like import FIRST, PEERS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dukou.base.errors import DukouError
     from dukou.serve.supervisor import Supervisor
 
@@ -52,6 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=list(PEERS),
         help="open the usual ports of this server, and let its clients' paths mean what they mean there; "
         "with --port the first of them elsewhere, the others as far from it",
+    )
+    parser.add_argument(
+        "--model-store",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FOLDER",
+        help="clients may register and load the ONNX models of this folder (docs/dialects.md)",
     )
     parser.add_argument(
         "--trust-pickle",
@@ -195,7 +205,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     for note in order.notes:
         print(f"note: {note}", file=sys.stderr, flush=True)
     door, first_key = furnish(door, home, arguments.host)
-    order = order._replace(door=door)
+    order = order._replace(door=door, stores=_stores(arguments.model_store, order.stores))
 
     def on_ready(server: Supervisor, models: list[dict[str, Any]], golden: dict[str, Any]) -> None:
         facts = {
@@ -236,6 +246,16 @@ def _serve(arguments: argparse.Namespace) -> int:
         print(text, flush=True)
 
     return supervise(order, home, on_ready, lambda text: print(text, file=sys.stderr, flush=True))
+
+
+def _stores(folders: Sequence[Path], served: Sequence[Path]) -> list[Path]:
+    """The folders from which models can be registered, those that are served among them; each once."""
+    from dukou.base.errors import InputError
+
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError("config.invalid", f"the model store `{folder}` is no folder")
+    return list(dict.fromkeys([*served, *(folder.resolve() for folder in folders)]))
 
 
 def _passed_over(models: list[dict[str, Any]]) -> list[str]:

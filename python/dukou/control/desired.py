@@ -106,6 +106,8 @@ class DesiredState:
                 for entry in self._document["files"]
             ],
             override=self._override,
+            # Written by an older supervisor: it knew of none.
+            stores=[Path(folder) for folder in self._document.get("stores", ())],
         )
         deployments = [
             self._deployment(e["name"], e["reference"]) for e in self._document["references"]

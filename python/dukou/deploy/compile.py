@@ -58,6 +58,7 @@ class Surroundings:
         principals: whose keys are good on them, as in a table.
         bare: models served from bare files, as in a table.
         override: what is said of every model in place of its deployment's word.
+        stores: folders from which clients may register models.
     """
 
     store: Path
@@ -70,6 +71,7 @@ class Surroundings:
     principals: Sequence[dict[str, Any]] = ()
     bare: Sequence[dict[str, Any]] = ()
     override: Override = NO_OVERRIDE
+    stores: Sequence[Path] = ()
 
 
 def compile_deployment(
@@ -123,6 +125,9 @@ def compile_deployment(
             "access_log": _text(surroundings.access_log),
             "security_log": _text(surroundings.security_log),
         },
+        "repository": defaults.repository_document(
+            surroundings.stores, providers=surroundings.override.providers
+        ),
         "models": compiled,
     }
     return parse_document(ServingTable, document, code="deploy.invalid", source="the table")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 # Rows of one run, and bytes of their inputs. An idle instance takes what is queued at once: the caps
@@ -42,7 +43,7 @@ RETRY_PERCENT = 20
 CPU_ALONE = ({"name": "CPUExecutionProvider", "options": {}},)
 
 # What every listener speaks.
-DIALECTS = ("v2", "tensorflow", "keras", "v2-grpc", "tensorflow-grpc")
+DIALECTS = ("v2", "tensorflow", "keras", "v2-grpc", "tensorflow-grpc", "torchserve")
 
 
 def default_instances() -> int:
@@ -74,6 +75,20 @@ def batching_document() -> dict[str, Any]:
 def model_limits_document() -> dict[str, Any]:
     """What one model may hold at once, as in a table."""
     return {"queue": QUEUE, "concurrency": CONCURRENCY, "deadline_ms": DEADLINE_MS}
+
+
+def repository_document(
+    folders: Sequence[Path], *, providers: Sequence[dict[str, Any]] | None = None
+) -> dict[str, Any] | None:
+    """Where models may be registered from while the table is served; None for nowhere."""
+    if not folders:
+        return None
+    return {
+        "folders": [str(folder) for folder in folders],
+        "backend": backend_document(providers=providers),
+        "batching": batching_document(),
+        "limits": model_limits_document(),
+    }
 
 
 def server_limits_document(connections: int = CONNECTIONS) -> dict[str, Any]:

@@ -229,7 +229,7 @@ class Listener(TableDocument):
 
     name: Name
     dialects: Annotated[
-        list[Literal["v2", "tensorflow", "keras", "v2-grpc", "tensorflow-grpc"]],
+        list[Literal["v2", "tensorflow", "keras", "v2-grpc", "tensorflow-grpc", "torchserve"]],
         Field(min_length=1, description="what is spoken there"),
     ]
     access: Annotated[
@@ -351,6 +351,25 @@ class Observability(TableDocument):
     ]
 
 
+class Repository(TableDocument):
+    """Where models may be registered from while the table is served, and how those are run."""
+
+    folders: Annotated[
+        list[str],
+        Field(min_length=1, description="absolute; their files and folders are models"),
+    ]
+    backend: Backend
+    batching: Batching
+    limits: ModelLimits
+
+    @model_validator(mode="after")
+    def _check_references(self) -> Self:
+        for index, folder in enumerate(self.folders):
+            refuse_relative(f"folders[{index}]", folder)
+        refuse_twice(self.folders, "folders[{}]")
+        return self
+
+
 class ServingTable(TableDocument):
     """Everything that an engine does, but for its listeners' sockets."""
 
@@ -366,6 +385,9 @@ class ServingTable(TableDocument):
     limits: ServerLimits
     trust: Trust
     observability: Observability
+    repository: Annotated[
+        Repository | None, Field(description="null: no client can have a model registered")
+    ]
     models: list[ServedModel]
 
     @model_validator(mode="after")

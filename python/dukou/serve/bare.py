@@ -133,8 +133,9 @@ def bare_table(
     principals: Sequence[dict[str, Any]] = (),
     sequence: int = 1,
     override: Override = NO_OVERRIDE,
+    stores: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """The table that serves these files on these listeners."""
+    """The table that serves these files on these listeners; from `stores` clients may register more."""
     return {
         "format": 1,
         "revision": "bare",
@@ -147,5 +148,6 @@ def bare_table(
             "access_log": None if access_log is None else str(access_log),
             "security_log": None if security_log is None else str(security_log),
         },
+        "repository": defaults.repository_document(stores, providers=override.providers),
         "models": [bare_model(name, model, override) for name, model in models.items()],
     }

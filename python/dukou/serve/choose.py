@@ -96,6 +96,7 @@ def choose(
     documents: list[Path] = []
     folders: list[Followed] = []
     notes: list[str] = []
+    stores: list[Path] = []
     taken: set[str] = set()
     converted: dict[Path, tuple[Path, list[dict[str, Any]] | None]] = {}
 
@@ -120,6 +121,8 @@ def choose(
             golden |= found.golden
             notes += found.notes
             folders.append(Followed(path, said, policy, converted))
+            # What is laid beside its models later can be loaded by whoever may manage.
+            stores.append(path.resolve())
             continue
         name = said or (name_of_file(path) if is_file else model_of_reference(text))
         _claim([name], taken)
@@ -146,6 +149,7 @@ def choose(
         notes=notes,
         ports=ports or {},
         folders=folders if follow else (),
+        stores=stores,
     )
 
 

@@ -54,6 +54,7 @@ class Order(NamedTuple):
         notes: sentences for the person who starts it.
         folders: of models, followed as what lies in them changes.
         ports: of the other sockets, by their names, where the ports of another server are opened.
+        stores: folders from which clients who may manage can register models; absolute.
     """
 
     files: Mapping[ModelName, FileModel]
@@ -70,6 +71,7 @@ class Order(NamedTuple):
     notes: Sequence[str] = ()
     ports: Mapping[str, int] = {}
     folders: Sequence[Followed] = ()
+    stores: Sequence[Path] = ()
 
     @property
     def all_ports(self) -> dict[str, int]:
@@ -141,6 +143,7 @@ class Layout:
                 for reference in order.references
             ],
             "documents": [str(path) for path in order.documents],
+            "stores": [str(folder) for folder in order.stores],
         }
 
     def _prune_logs(self) -> None:

@@ -254,6 +254,7 @@ class Supervisor:
             principals=self.order.door.principals(self.layout.home),
             sequence=self._sequence,
             override=self.order.override,
+            stores=self.order.stores,
         )
 
     def _start_engine(self) -> ChildProcess:

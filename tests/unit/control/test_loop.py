@@ -42,6 +42,7 @@ class _Desired:
             "limits": defaults.server_limits_document(),
             "trust": {"require_signature": True, "keys": []},
             "observability": {"access_log": None, "security_log": None},
+            "repository": None,
             "models": [
                 bare_model(name_of_file(Path(f"{name}.onnx")), Path(f"/{name}.onnx"))
                 for name in self.models

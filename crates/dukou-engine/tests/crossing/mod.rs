@@ -44,6 +44,7 @@ pub fn table() -> Value {
         },
         "trust": {"require_signature": false, "keys": []},
         "observability": {"access_log": null, "security_log": null},
+        "repository": null,
         "models": [{
             "name": "digits",
             "versions": [{

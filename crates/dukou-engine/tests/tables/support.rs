@@ -216,6 +216,7 @@ pub fn table(sequence: u64, models: &[Value]) -> Value {
         },
         "trust": { "require_signature": false, "keys": [] },
         "observability": { "access_log": null, "security_log": null },
+        "repository": null,
         "models": models,
     })
 }

@@ -8,7 +8,7 @@
 mod address;
 mod decode;
 mod encode;
-mod npy;
+pub(crate) mod npy;
 mod score;
 
 pub(crate) use address::recognize;

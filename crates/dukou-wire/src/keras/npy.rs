@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What an NPY file begins with.
-pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
+pub(crate) const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// Reads the array. Floating inputs take any number; the others take their own dtype alone.
 ///
@@ -29,6 +29,21 @@ pub(super) fn read(
         );
         return Err(Failure::new(ErrorCode::RequestMissingInput, message));
     };
+    let tensor = read_for(body, spec, 0, lease)?;
+    check_shapes(&signature.inputs, std::slice::from_ref(&tensor))?;
+    Ok(tensor)
+}
+
+/// Reads the array for the input at this position. Its shape is as it came.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_for(
+    body: &Bytes,
+    spec: &TensorSpec,
+    position: usize,
+    lease: &mut Lease<'_>,
+) -> Result<Tensor, Failure> {
     let (header, data) = split(body).ok_or_else(|| broken("its header is cut off"))?;
     let descr = between(header, "'descr':", ",").ok_or_else(|| broken("no `descr`"))?;
     let fortran =
@@ -59,14 +74,8 @@ pub(super) fn read(
         );
         return Err(Failure::new(ErrorCode::WireElementCount, message));
     }
-    let tensor = Tensor {
-        name: spec.name.clone(),
-        dtype: spec.dtype,
-        shape,
-        data: convert(data, source, spec, lease)?,
-    };
-    check_shapes(&signature.inputs, std::slice::from_ref(&tensor))?;
-    Ok(tensor)
+    let data = convert(data, source, (spec, position), lease)?;
+    Ok(Tensor { name: spec.name.clone(), dtype: spec.dtype, shape, data })
 }
 
 /// The header's text and the bytes behind it.
@@ -144,7 +153,7 @@ impl Source {
 fn convert(
     data: &[u8],
     source: Source,
-    spec: &TensorSpec,
+    (spec, position): (&TensorSpec, usize),
     lease: &mut Lease<'_>,
 ) -> Result<Data, Failure> {
     let count = data.len() / source.size();
@@ -159,7 +168,7 @@ fn convert(
         );
         return Err(Failure::new(ErrorCode::RequestWrongDtype, message));
     }
-    let mut buffer = lease(0, count * size);
+    let mut buffer = lease(position, count * size);
     buffer.resize(count * size);
     if source.0 == spec.dtype {
         buffer.bytes_mut().copy_from_slice(data);

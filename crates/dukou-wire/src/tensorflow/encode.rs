@@ -75,7 +75,12 @@ pub(crate) fn push_rows(out: &mut Vec<u8>, outputs: &[Tensor], rows: usize) {
     out.push(b']');
 }
 
-fn push_named(out: &mut Vec<u8>, tensors: &[Tensor], push: impl Fn(&mut Vec<u8>, &Tensor)) {
+/// Appends an object with each tensor under its name.
+pub(crate) fn push_named(
+    out: &mut Vec<u8>,
+    tensors: &[Tensor],
+    push: impl Fn(&mut Vec<u8>, &Tensor),
+) {
     out.push(b'{');
     for (position, tensor) in tensors.iter().enumerate() {
         if position > 0 {
@@ -88,11 +93,13 @@ fn push_named(out: &mut Vec<u8>, tensors: &[Tensor], push: impl Fn(&mut Vec<u8>,
     out.push(b'}');
 }
 
-fn push_tensor(out: &mut Vec<u8>, tensor: &Tensor) {
+/// Appends a whole tensor.
+pub(crate) fn push_tensor(out: &mut Vec<u8>, tensor: &Tensor) {
     push_part(out, tensor, &tensor.shape, 0);
 }
 
-fn push_row(out: &mut Vec<u8>, tensor: &Tensor, row: usize) {
+/// Appends one row of a tensor that has it.
+pub(crate) fn push_row(out: &mut Vec<u8>, tensor: &Tensor, row: usize) {
     let shape = tensor.shape.get(1..).unwrap_or_default();
     // The row exists, so the product does not overflow.
     let size: usize = shape.iter().product();

@@ -24,12 +24,12 @@ pub(crate) use address::recognize;
 pub use decode::decode;
 pub use describe::{VersionState, encode_metadata, encode_status};
 pub use encode::encode;
-pub(crate) use encode::{push_rows, rows_of};
+pub(crate) use encode::{push_named, push_row, push_rows, push_tensor, rows_of};
 pub(crate) use error::unknown;
 pub use error::{encode_error, status};
 pub(crate) use examples::{Example, Feature, tensors as example_tensors};
 pub(crate) use results::{check as check_telling, classes, values};
-pub(crate) use values::{Lease, Values, check_shapes, object_stands};
+pub(crate) use values::{Lease, Values, blame, check_shapes, object_stands};
 
 /// The name of a model's only signature.
 pub const SIGNATURE: &str = "serving_default";

@@ -252,7 +252,7 @@ fn first_is_named(scanner: &mut Scanner<'_>) -> Result<Option<bool>, Stop> {
 
 /// What is wrong with an element, by the name of its input.
 #[cold]
-fn blame(fault: Fault, spec: &TensorSpec, body: &[u8]) -> Stop {
+pub(crate) fn blame(fault: Fault, spec: &TensorSpec, body: &[u8]) -> Stop {
     let (at, name) = (fault.at, quoted(&spec.name));
     let came = token(body, at);
     match fault.kind {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use dukou_types::{ErrorCode, Failure, Version};
 
 use crate::{
-    Head, Selector, Target,
+    Head, Operation, Selector, Target,
     addressed::model_name,
     grpc::{Fields, Part, method_of, no_method},
     sentence::quoted,
@@ -26,7 +26,9 @@ pub(crate) fn recognize(head: &Head<'_>) -> Option<Result<Target, Failure>> {
         }
         "GetModelMetadata" => Ok(Target::Message { operation: "model-metadata" }),
         "GetModelStatus" => Ok(Target::Message { operation: "model-ready" }),
-        "HandleReloadConfigRequest" => Ok(Target::Repository { model: None }),
+        "HandleReloadConfigRequest" => {
+            Ok(Target::Change { operation: Operation::Reload, model: None, version: None })
+        }
         _ => Err(no_method(head.path)),
     };
     Some(crate::grpc::check_content(head).and(target))

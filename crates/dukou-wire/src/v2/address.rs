@@ -11,6 +11,7 @@ use http::Method;
 use crate::{
     Head, Selector, Target,
     addressed::{alias, model_name, version},
+    change::Operation,
     sentence::quoted,
 };
 
@@ -38,6 +39,8 @@ pub(crate) fn recognize(head: &Head<'_>) -> Option<Result<Target, Failure>> {
         count += 1;
     }
     match &segments[..count] {
+        // TorchServe's, for its API description.
+        [""] if head.method == Method::OPTIONS => None,
         [""] => get(Target::ModelList),
         ["metrics"] => get(Target::Metrics),
         ["v2"] | ["v2", ""] => get(Target::ServerMetadata),
@@ -50,11 +53,21 @@ pub(crate) fn recognize(head: &Head<'_>) -> Option<Result<Target, Failure>> {
         }
         ["v2", "models", name, rest @ ..] => of_model(head, name, rest),
         ["v2", "repository", "index"] => {
-            Some(with(head, &Method::POST, Ok(Target::Repository { model: None })))
+            Some(with(head, &Method::POST, Ok(Target::RepositoryIndex)))
         }
-        ["v2", "repository", "models", name, "load" | "unload"] => {
-            let target = model_name(name).map(|model| Target::Repository { model: Some(model) });
+        ["v2", "repository", "models", name, verb @ ("load" | "unload")] => {
+            let operation = if *verb == "load" { Operation::Load } else { Operation::Unload };
+            let target = model_name(name).map(|model| Target::Change {
+                operation,
+                model: Some(model),
+                version: None,
+            });
             Some(with(head, &Method::POST, target))
+        }
+        ["v2", "repository", _, "index"]
+        | ["v2", "repository", _, "models", _, "load" | "unload"] => {
+            let message = "'repository_name' specification is not supported";
+            Some(Err(Failure::new(ErrorCode::WireUnsupported, message)))
         }
         ["v2", "logging"] => Some(unsupported(head, "the logging extension", None)),
         ["v2", "trace", "setting"] => Some(unsupported(head, "the trace extension", None)),
@@ -196,11 +209,15 @@ mod tests {
                 "/v2/models/digits/aliases/champion/ready",
                 Target::ModelReady { model: digits(), selector: alias },
             ),
-            (Method::POST, "/v2/repository/index", Target::Repository { model: None }),
+            (Method::POST, "/v2/repository/index", Target::RepositoryIndex),
             (
                 Method::POST,
                 "/v2/repository/models/digits/unload",
-                Target::Repository { model: Some(digits()) },
+                Target::Change {
+                    operation: Operation::Unload,
+                    model: Some(digits()),
+                    version: None,
+                },
             ),
         ] {
             assert_eq!(ask(&method, path), Ok(target), "{path}");
@@ -245,6 +262,7 @@ mod tests {
             (Method::GET, "/v2/models/stats", "wire.unsupported", "statistics"),
             (Method::POST, "/v2/models/m/generate_stream", "wire.unsupported", "generate"),
             (Method::GET, "/v2/repository/index", "wire.wrong-method", "POST"),
+            (Method::POST, "/v2/repository/r/index", "wire.unsupported", "'repository_name'"),
             (Method::POST, "/v2/repository/models/m/drop", "wire.unknown-path", "repository"),
             (Method::GET, "/v2/systemsharedmemory/status", "wire.unsupported", "shared memory"),
         ] {

@@ -21,6 +21,7 @@ mod encode;
 mod inspect;
 mod metadata;
 pub(crate) mod parameters;
+mod repository;
 mod tensor;
 
 pub use address::address;
@@ -41,3 +42,4 @@ pub use metadata::{
     encode_ready, encode_server_metadata,
 };
 pub use parameters::{SUBJECT_RULE, is_subject};
+pub use repository::{decode_change, decode_index, encode_index, encode_outcome};

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use dukou_types::{ErrorCode, Failure};
 
 use crate::{
-    Head, Selector, Target,
+    Head, Operation, Selector, Target,
     addressed::{model_name, version},
     grpc::{self, Fields, Part, health, method_of},
 };
@@ -34,10 +34,9 @@ fn method(path: &str) -> Result<Target, Failure> {
         Some("ModelMetadata") => Target::Message { operation: "model-metadata" },
         Some("ModelConfig") => Target::Message { operation: "model-config" },
         Some("ModelStatistics") => Target::Message { operation: "model-statistics" },
-        Some("RepositoryIndex") => Target::Repository { model: None },
-        Some("RepositoryModelLoad" | "RepositoryModelUnload") => {
-            Target::Message { operation: "repository" }
-        }
+        Some("RepositoryIndex") => Target::RepositoryIndex,
+        Some("RepositoryModelLoad") => Target::Message { operation: Operation::Load.name() },
+        Some("RepositoryModelUnload") => Target::Message { operation: Operation::Unload.name() },
         Some("SystemSharedMemoryStatus" | "CudaSharedMemoryStatus") => Target::SharedMemory,
         Some(
             "SystemSharedMemoryRegister"
@@ -77,7 +76,10 @@ pub fn address_message(path: &str, message: &[Bytes]) -> Result<Target, Failure>
     if method.starts_with("RepositoryModel") {
         // Its first field is the repository's name.
         let name = second(message)?;
-        return Ok(Target::Repository { model: Some(model_name_of(&name)?) });
+        let load = method == "RepositoryModelLoad";
+        let operation = if load { Operation::Load } else { Operation::Unload };
+        let model = Some(model_name_of(&name)?);
+        return Ok(Target::Change { operation, model, version: None });
     }
     if method == "ModelStatistics" && Fields::of(Part::whole(message)).next()?.is_none() {
         return Ok(Target::ModelStatistics { model: None, selector: Selector::Default });
