@@ -290,8 +290,31 @@ def test_status_says_which_versions_answer(place: Place) -> None:
     )
 
 
-def test_a_reload_is_refused_until_there_is_one(place: Place) -> None:
-    reload = model_management_pb2.ReloadConfigRequest()
-    status, words, code = _refused(place.models.HandleReloadConfigRequest, reload)
-    assert (status, code) == ("UNIMPLEMENTED", "wire.unsupported")
-    assert "`dukou`" in words
+def test_a_reload_serves_its_list_and_nothing_else(place: Place, tmp_path: Path) -> None:
+    for version in ("1", "2"):
+        (tmp_path / "store" / "many" / version).mkdir(parents=True)
+        write_model(tmp_path / "store" / "many" / version / "model.onnx", scale=float(version))
+    with (
+        serving.house() as house,
+        house.serving(place.model, "--model-store", tmp_path / "store") as server,
+        grpc.insecure_channel("{}:{}".format(*server.address)) as channel,
+    ):
+        models = model_service_pb2_grpc.ModelServiceStub(channel)
+        predictions = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        reload = model_management_pb2.ReloadConfigRequest()
+        status, words, _ = _refused(models.HandleReloadConfigRequest, reload)
+        assert status == "INVALID_ARGUMENT"
+        assert "model_config_list" in words
+        config = reload.config.model_config_list.config.add(
+            name="many", base_path=str(tmp_path / "store" / "many"), model_platform="tensorflow"
+        )
+        config.model_version_policy.specific.versions.extend([1, 2])
+        config.version_labels["stable"] = 1
+        answer = models.HandleReloadConfigRequest(reload)
+        assert (answer.status.error_code, answer.status.error_message) == (0, "")
+        request = _request("many", x=ROWS)
+        assert predictions.Predict(request).model_spec.version.value == 2
+        request.model_spec.version_label = "stable"
+        assert predictions.Predict(request).model_spec.version.value == 1
+        # What the list does not hold is no longer served.
+        assert _refused(predictions.Predict, _request(x=ROWS))[0] == "NOT_FOUND"

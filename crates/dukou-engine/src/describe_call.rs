@@ -76,12 +76,6 @@ pub fn describe(
             }))
         }
         Target::SharedMemory => v2_grpc::encode_no_regions(),
-        Target::Change { .. } | Target::RepositoryIndex => {
-            return Err(Failure::new(
-                ErrorCode::WireUnsupported,
-                "dukou does not change what it serves by gRPC yet; `dukou` on the command line does",
-            ));
-        }
         _ => {
             let message = "a call that no description answers";
             return Err(Failure::new(ErrorCode::EngineInternal, message));

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use bytes::Bytes;
-use dukou_types::{Buffer, ErrorCode, Failure, InferResponse, Signature};
+use dukou_types::{Buffer, Failure, InferResponse, Signature};
 use http::HeaderMap;
 
 use crate::{
@@ -116,7 +116,13 @@ impl Dialect {
         match self {
             Self::V2 | Self::Keras | Self::TensorFlow => v2::decode_change(target, rope),
             Self::TorchServe => torchserve::decode_change(head, target, rope),
-            Self::V2Grpc | Self::TensorFlowGrpc => Err(not_by_call()),
+            Self::V2Grpc => match target {
+                Target::Change { operation, model: Some(model), .. } => {
+                    v2_grpc::decode_change(*operation, model, rope)
+                }
+                _ => Err(grpc::no_method(head.path)),
+            },
+            Self::TensorFlowGrpc => tensorflow_grpc::decode_change(rope),
         }
     }
 
@@ -126,20 +132,26 @@ impl Dialect {
     /// `wire.*`: what is wrong with the body.
     pub fn decode_index(self, rope: &[Bytes]) -> Result<bool, Failure> {
         match self {
-            Self::V2Grpc | Self::TensorFlowGrpc => Err(not_by_call()),
+            Self::V2Grpc => v2_grpc::decode_index(rope),
+            Self::TensorFlowGrpc => Err(grpc::no_method("RepositoryIndex")),
             _ => v2::decode_index(rope),
         }
     }
 
     /// The models with their states.
     pub fn encode_index(self, models: &[Listed<'_>]) -> Vec<u8> {
-        v2::encode_index(models.iter().copied())
+        match self {
+            Self::V2Grpc => v2_grpc::encode_index(models),
+            _ => v2::encode_index(models.iter().copied()),
+        }
     }
 
     /// What came of a change: the status and the body.
     pub fn encode_outcome(self, outcome: &Outcome) -> (u16, Vec<u8>) {
         match self {
             Self::TorchServe => torchserve::encode_outcome(outcome),
+            Self::V2Grpc => (200, v2_grpc::encode_changed()),
+            Self::TensorFlowGrpc => (200, tensorflow_grpc::encode_reloaded()),
             _ => (200, v2::encode_outcome(outcome)),
         }
     }
@@ -155,10 +167,4 @@ impl Dialect {
             Self::TorchServe => torchserve::status(failure, target),
         }
     }
-}
-
-#[cold]
-fn not_by_call() -> Failure {
-    let message = "dukou does not change what it serves by gRPC yet; REST does, and `dukou` on the command line";
-    Failure::new(ErrorCode::WireUnsupported, message)
 }

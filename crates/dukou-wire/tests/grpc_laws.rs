@@ -5,12 +5,13 @@ mod support;
 
 use bytes::Bytes;
 use dukou_types::{
-    Buffer, DType, Data, Dim, ErrorCode, Failure, InferResponse, Requested, SharedBytes, Signature,
-    Tensor, TensorSpec,
+    Buffer, DType, Data, Dim, ErrorCode, Failure, InferResponse, ModelName, Requested, SharedBytes,
+    Signature, Tensor, TensorSpec,
 };
 use dukou_wire::{
-    Carriage, Decoded, Dialect, EncodeContext, Encoded, Sent,
+    Carriage, Decoded, Dialect, EncodeContext, Encoded, Operation, Sent,
     grpc::{self, Message},
+    tensorflow_grpc,
     v2::RequestOptions,
     v2_grpc,
 };
@@ -191,6 +192,17 @@ proptest! {
                 let _ = decode(dialect, &message, &signature(inputs));
             }
         }
+        for method in ["Classify", "Regress", "MultiInference"] {
+            let path = format!("/tensorflow.serving.PredictionService/{method}");
+            let _ = Dialect::TensorFlowGrpc.address_message(&path, &message);
+            let headers = HeaderMap::new();
+            let sent = Sent { path: &path, headers: &headers, rope: &message };
+            let mut lease = |_, bytes| Buffer::zeroed(bytes);
+            let _ = Dialect::TensorFlowGrpc.decode(sent, &signature(&[("x", DType::Fp32, "batch 2")]), &LIMITS, &mut lease);
+        }
+        let _ = tensorflow_grpc::decode_change(&message);
+        let _ = v2_grpc::decode_index(&message);
+        let _ = v2_grpc::decode_change(Operation::Load, &ModelName::parse("m").unwrap(), &message);
         let _ = v2_grpc::decode_response(&message);
         for encoding in [None, Some("gzip"), Some("deflate")] {
             let headers: HeaderMap = encoding.map(|name| (http::HeaderName::from_static(grpc::ENCODING), http::HeaderValue::from_static(name))).into_iter().collect();

@@ -12,6 +12,7 @@ mod describe;
 mod encode;
 mod error;
 mod examples;
+mod reload;
 mod tensor;
 
 pub(crate) use address::recognize;
@@ -20,3 +21,4 @@ pub use decode::decode;
 pub use describe::{encode_metadata, encode_status};
 pub use encode::encode;
 pub use error::{encode_words, status};
+pub use reload::{decode_change, encode_reloaded};

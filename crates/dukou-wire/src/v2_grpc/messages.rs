@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Those of Triton's extensions that only calls have.
-const MORE: [&str; 2] = ["model_configuration", "statistics"];
+const MORE: [&str; 3] = ["model_configuration", "model_repository", "statistics"];
 
 fn truth(truth: bool) -> Vec<u8> {
     let mut out = vec![0; PREFIX];

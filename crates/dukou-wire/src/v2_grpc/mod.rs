@@ -12,6 +12,7 @@ mod decode;
 mod encode;
 mod inspect;
 mod messages;
+mod repository;
 
 pub(crate) use address::recognize;
 pub use address::{SERVICE, address_message, client_id};
@@ -23,3 +24,4 @@ pub use messages::{
     encode_live, encode_model_metadata, encode_model_ready, encode_no_regions, encode_ready,
     encode_server_metadata,
 };
+pub use repository::{decode_change, decode_index, encode_changed, encode_index};
