@@ -449,6 +449,37 @@ def test_what_is_not_here_says_so(
     assert words in caught.value.message()
 
 
+def test_a_stream_ends_with_its_server(place: Place) -> None:
+    over = threading.Event()
+    good = service_pb2.ModelInferRequest(model_name="m")
+    good.inputs.add(name="x", datatype="FP32", shape=[2, 4])
+    good.raw_input_contents.append(ROWS.tobytes())
+
+    def one_and_no_more() -> Iterator[Any]:
+        yield good
+        over.wait(60)
+
+    with (
+        serving.house() as house,
+        house.serving(place.model) as server,
+        grpc.insecure_channel("{}:{}".format(*server.address)) as channel,
+    ):
+        stream = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(
+            one_and_no_more()
+        )
+        watch = channel.unary_stream("/grpc.health.v1.Health/Watch", lambda m: m, lambda m: m)(b"")
+        assert next(stream).infer_response.model_name == "m"
+        assert next(watch) == b"\x08\x01"
+        status, _ = server.end()
+        assert status == 0
+        with pytest.raises(grpc.RpcError) as caught:
+            next(stream)
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert "shutting down" in caught.value.details()
+        assert list(watch) == [b"\x08\x02"]
+        over.set()
+
+
 def test_health_is_watched(place: Place) -> None:
     with grpc.insecure_channel(place.url) as channel:
         watch = channel.unary_stream("/grpc.health.v1.Health/Watch", lambda m: m, lambda m: m)
