@@ -81,6 +81,17 @@ def test_the_ports_of_another_server(
         assert server.address[1] == ports["http"]
 
 
+def test_a_path_that_is_nobodys_is_answered_in_its_words(house: House, models: Path) -> None:
+    """TensorFlow Serving says 400 where others say 404: on its ports so do we."""
+    with house.serving(models / "plain.onnx", "--like", "tensorflow-serving") as server:
+        for port in server.facts["ports"].values():
+            assert exchange(("127.0.0.1", port), "GET", "/nowhere")[0] == 400
+        assert exchange(server.address, "POST", "/v2/models/plain/infer", "{}")[0] == 400
+        assert exchange(server.address, "GET", "/v2/models/nobody")[0] == 404
+    with house.serving(models / "plain.onnx", "--like", "triton") as server:
+        assert exchange(server.address, "GET", "/nowhere")[0] == 404
+
+
 def test_with_a_registry_too_the_ports_are_held_by_control(house: House, models: Path) -> None:
     """A document is followed by control, which compiles the table: it knows of every socket too."""
     document = models / "plain.toml"

@@ -2,7 +2,7 @@
 //! us read a large body for a path that nothing is served at.
 
 use dukou_types::Failure;
-use dukou_wire::{Addressed, Head};
+use dukou_wire::{Addressed, Dialect, Head, address_first};
 use http::request::Parts;
 
 /// Says what a request is about.
@@ -10,7 +10,22 @@ use http::request::Parts;
 /// # Errors
 /// `wire.unknown-path`, `wire.wrong-method` and the like: see [`dukou_wire::address`].
 pub fn address(head: &Parts) -> Result<Addressed, Failure> {
-    dukou_wire::address(&head_of(head))
+    address_first(&head_of(head), first_of(head))
+}
+
+/// The dialect that is asked before all others, of a request to a listener that stands in for another
+/// server. It travels with the head, so that every room finds the same meaning in a path.
+#[derive(Clone, Copy, Debug)]
+pub struct First(pub Dialect);
+
+/// Which dialect a head is asked of first, where one is.
+pub fn first_of(head: &Parts) -> Option<Dialect> {
+    head.extensions.get::<First>().map(|first| first.0)
+}
+
+/// The dialect that a head is spoken in, whatever is wrong with it.
+pub fn dialect_of(head: &Parts) -> Dialect {
+    Dialect::of_first(&head_of(head), first_of(head))
 }
 
 /// All of a head that addressing may look at.

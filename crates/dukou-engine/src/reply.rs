@@ -30,7 +30,11 @@ use hyper::body::{Body, Frame, SizeHint};
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::{address::head_of, stream::Live, visit::Visit};
+use crate::{
+    address::{address, dialect_of, first_of, head_of},
+    stream::Live,
+    visit::Visit,
+};
 
 /// The version that answered.
 pub const VERSION: HeaderName = HeaderName::from_static("dukou-version");
@@ -162,11 +166,11 @@ pub fn ended_well() -> HeaderMap {
 
 /// A failure, as its asker sees it: the status of its code, and the dialect's body with its sentence.
 pub fn failed(failure: &Failure, visit: &Visit<'_>, head: &Parts) -> Response<Rope> {
-    let (asked, id) = (head_of(head), visit.id);
-    let (dialect, target) = match dukou_wire::address(&asked) {
+    let id = visit.id;
+    let (dialect, target) = match address(head) {
         // What a call is about stood in its message.
         Ok(asked) => (asked.dialect, Some(visit.named.clone().unwrap_or(asked.target))),
-        Err(_) => (Dialect::of(&asked), None),
+        Err(_) => (dialect_of(head), None),
     };
     if dialect.is_grpc() {
         return refused_call(dialect, failure, target.as_ref(), id);
@@ -240,7 +244,7 @@ pub fn put_status(
 fn allowed(head: &Parts) -> String {
     let takes = |method: &&Method| {
         let asked = Head { method, ..head_of(head) };
-        !matches!(dukou_wire::address(&asked), Err(failure)
+        !matches!(dukou_wire::address_first(&asked, first_of(head)), Err(failure)
             if matches!(failure.code, ErrorCode::WireWrongMethod | ErrorCode::WireUnknownPath))
     };
     let methods = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE];

@@ -48,6 +48,8 @@ pub struct Serving {
     pub models: Vec<Arc<Model>>,
     pub(crate) by_name: HashMap<Box<str>, usize>,
     pub(crate) policies: HashMap<Box<str>, Arc<ListenerPolicy>>,
+    /// Whether any listener stands in for another server; most tables have none.
+    pub(crate) stands_in: bool,
     /// Whose keys are good.
     pub keys: Keys,
     /// The revision, as a header has it.
@@ -76,6 +78,8 @@ pub struct ListenerPolicy {
     pub name: Arc<str>,
     /// What is spoken there.
     pub dialects: Vec<Dialect>,
+    /// Who is asked first what a path means; none: in the usual order.
+    pub first: Option<dukou_wire::Dialect>,
     /// Who may speak.
     pub access: Access,
     /// `Host` names answered to besides loopback's, in lower case.
@@ -102,6 +106,7 @@ impl ListenerPolicy {
         Ok(Self {
             name: listener.name.as_str().into(),
             dialects: listener.dialects.clone(),
+            first: first_dialect(&listener.dialects),
             access: listener.access,
             hosts: listener.hosts.iter().map(|host| host.to_lowercase().into()).collect(),
             tls,
@@ -109,6 +114,14 @@ impl ListenerPolicy {
             deny: networks(&listener.deny),
         })
     }
+}
+
+/// The first dialect that a listener names, where that is another one than in the usual order.
+fn first_dialect(dialects: &[Dialect]) -> Option<dukou_wire::Dialect> {
+    let said = *dialects.first()?;
+    let mut usual = dukou_wire::Dialect::REST.iter().copied().enumerate();
+    let (place, first) = usual.find(|&(_, known)| Dialect::from(known) == said)?;
+    (place > 0).then_some(first)
 }
 
 /// A model with the lanes that its requests can take.
@@ -339,8 +352,10 @@ impl Serving {
             let policy = ListenerPolicy::compile(listener, before.map(Arc::as_ref))?;
             Ok((name.into(), Arc::new(policy)))
         });
+        let policies: HashMap<_, Arc<ListenerPolicy>> = policies.collect::<Result<_, Failure>>()?;
         let limits = &document.limits;
         Ok(Self {
+            stands_in: policies.values().any(|policy| policy.first.is_some()),
             limits: Limits {
                 connections: size(limits.connections),
                 body_bytes: size(limits.body_bytes),
@@ -350,7 +365,7 @@ impl Serving {
             },
             by_name: models.iter().enumerate().map(|(i, m)| (m.name.as_str().into(), i)).collect(),
             models,
-            policies: policies.collect::<Result<_, Failure>>()?,
+            policies,
             revision_header: HeaderValue::from_str(document.revision.as_str()).map_err(internal)?,
             keys: Keys::compile(&document.principals, before.map(|before| &before.keys)),
             held: Arc::clone(&document),

@@ -31,7 +31,7 @@ use tokio::time::sleep;
 
 use crate::{
     access::{Origin, enforce, permit},
-    address::address,
+    address::{First, address},
     admit::admit,
     cache::{self, Answered, Found},
     describe::{describe, ready},
@@ -101,7 +101,11 @@ where
     B: Body<Data = Bytes, Error: std::error::Error + 'static> + Send + 'static,
 {
     let _busy = door.watch.request();
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    // A listener that stands in for another server lets a path mean what it means there.
+    if let Some(first) = first_dialect(door) {
+        head.extensions.insert(First(first));
+    }
     if let Some(called) = stream::begun_by(&head) {
         return stream::answer(head, body, door, called);
     }
@@ -127,6 +131,13 @@ where
     // record: last, once the answer is known, so that what is counted is what was said.
     visit.end(&response, failure.as_ref(), head.uri.path());
     response
+}
+
+/// Who is asked first what a path means; none on most listeners.
+fn first_dialect(door: &Door) -> Option<Dialect> {
+    let table = door.engine.serving.load();
+    let serving = table.as_deref().filter(|serving| serving.stands_in)?;
+    serving.listener(&door.listener)?.first
 }
 
 /// Has whoever shows too many bad keys wait; says whether the connection should rather close.

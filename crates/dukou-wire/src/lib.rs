@@ -59,6 +59,14 @@ impl Dialect {
         if grpc::is_call(head) { Self::CALLS } else { Self::REST }
     }
 
+    /// The same in the order in which they are asked: `first` before the others, where it may know.
+    fn in_order(head: &Head<'_>, first: Option<Self>) -> impl Iterator<Item = Self> {
+        let known = Self::may_know(head);
+        let first = first.filter(|dialect| known.contains(dialect));
+        let others = known.iter().copied().filter(move |&dialect| Some(dialect) != first);
+        first.into_iter().chain(others)
+    }
+
     /// Whether it is spoken in messages of gRPC.
     pub const fn is_grpc(self) -> bool {
         matches!(self, Self::V2Grpc | Self::TensorFlowGrpc)
@@ -96,11 +104,49 @@ impl Dialect {
 /// percent-encoding), `request.unknown-model` and `request.unknown-version` for what no model or
 /// version can be called.
 pub fn address(head: &Head<'_>) -> Result<Addressed, Failure> {
-    for &dialect in Dialect::may_know(head) {
+    address_first(head, None)
+}
+
+/// The same where one dialect is asked before all others: what a path means that means two things.
+///
+/// # Errors
+/// As [`address`].
+pub fn address_first(head: &Head<'_>, first: Option<Dialect>) -> Result<Addressed, Failure> {
+    for dialect in Dialect::in_order(head, first) {
         if let Some(target) = dialect.offer(head) {
             return target.map(|target| Addressed { dialect, target });
         }
     }
     let message = format!("nothing is served at {}", sentence::quoted(head.path));
     Err(Failure::new(ErrorCode::WireUnknownPath, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, Method};
+
+    use super::*;
+
+    #[test]
+    fn a_path_that_means_two_things_means_what_the_first_says() {
+        let headers = HeaderMap::new();
+        let ask = |path, first| {
+            let head = Head { method: &Method::POST, path, query: None, headers: &headers };
+            let found = address_first(&head, first);
+            (Dialect::of_first(&head, first), found.map(|asked| asked.dialect).map_err(|f| f.code))
+        };
+        let keras = Some(Dialect::Keras);
+        assert_eq!(ask("/m/predict", keras), (Dialect::Keras, Ok(Dialect::Keras)));
+        // TorchServe's model called `predict`, or a Keras server's called `predictions`.
+        let torchserve = Some(Dialect::TorchServe);
+        assert_eq!(ask("/predictions/predict", None).0, Dialect::Keras);
+        let other = (Dialect::TorchServe, Ok(Dialect::TorchServe));
+        assert_eq!(ask("/predictions/predict", torchserve), other);
+        // What only another one knows is that one's still.
+        assert_eq!(ask("/v2/models/m/infer", keras), (Dialect::V2, Ok(Dialect::V2)));
+        // Nobody's path is answered in the words of the first.
+        let nowhere = Err(ErrorCode::WireUnknownPath);
+        assert_eq!(ask("/nowhere", keras), (Dialect::Keras, nowhere));
+        assert_eq!(ask("/nowhere", None), (Dialect::V2, nowhere));
+    }
 }

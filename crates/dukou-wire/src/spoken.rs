@@ -26,8 +26,13 @@ impl Dialect {
     /// The dialect that a head is spoken in: whose path it is, whatever is wrong with the rest; V2 where
     /// it is nobody's.
     pub fn of(head: &Head<'_>) -> Self {
-        let spoken = Self::may_know(head).iter().find(|dialect| dialect.offer(head).is_some());
-        spoken.copied().unwrap_or(Self::V2)
+        Self::of_first(head, None)
+    }
+
+    /// The same where one dialect is asked before all others, and has the paths that are nobody's.
+    pub fn of_first(head: &Head<'_>, first: Option<Self>) -> Self {
+        let spoken = Self::in_order(head, first).find(|dialect| dialect.offer(head).is_some());
+        spoken.or(first).unwrap_or(Self::V2)
     }
 
     /// What a call is about whose head said [`Target::Message`], by the message behind it.

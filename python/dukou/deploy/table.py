@@ -230,7 +230,10 @@ class Listener(TableDocument):
     name: Name
     dialects: Annotated[
         list[Literal["v2", "tensorflow", "keras", "v2-grpc", "tensorflow-grpc", "torchserve"]],
-        Field(min_length=1, description="what is spoken there"),
+        Field(
+            min_length=1,
+            description="what is spoken there; the first has the first word where a path means two things",
+        ),
     ]
     access: Annotated[
         Literal["loopback", "keys", "open"],
