@@ -24,6 +24,7 @@ CLIENTS = {
     "triton_grpc": "tritonclient.grpc",
     "kserve_rest": "kserve.InferenceRESTClient",
     "tensorflow_rest": "TensorFlow Serving's REST, by requests",
+    "torchserve_rest": "TorchServe's REST, by requests",
     "tensorflow_grpc": "TensorFlow Serving's gRPC, by its own stubs",
 }
 # (module, operation) → why it does not work yet.

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from tests.serving import House, Load, RunningServer, exchange, wait_until, write_model
 
+import dukou
+
 ROWS = json.dumps({"instances": [[1, 2, 3, 4]]})
 
 
@@ -101,6 +103,16 @@ def test_with_a_registry_too_the_ports_are_held_by_control(house: House, models:
         metrics = ("127.0.0.1", server.facts["ports"]["metrics"])
         assert exchange(metrics, "GET", "/v2/models/doc")[0] == 200
         assert sorted(_versions(metrics, "iris")) == ["1", "10", "2"]
+
+
+def test_from_python(house: House, models: Path) -> None:
+    with dukou.serve(f"{models}/", versions=2, like="triton", home=house.home) as server:
+        assert sorted(server.models) == ["digits", "iris", "plain"]
+        rows = [[1.0, 2.0, 3.0, 4.0]]
+        assert server.predict(rows, model="iris") == server.predict(
+            rows, model="iris", version="10"
+        )
+        assert server.predict(rows, model="iris", version="2")
 
 
 def test_a_taken_port_is_said_by_its_number(house: House, models: Path) -> None:

@@ -126,16 +126,22 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     trust_pickle: bool = False,
+    versions: str | int | None = None,
+    like: str | None = None,
     home: str | os.PathLike[str] | None = None,
 ) -> Server:
     """Serves model files or versions of the registry, and returns once they answer.
 
     Args:
-        models: files, references (`digits`, `digits:3`, `digits@champion`), or a `Model` at hand.
+        models: files, folders of models, references (`digits`, `digits:3`, `digits@champion`), or a
+            `Model` at hand.
         name: what they are served as, in their order; their own names where absent.
         host: the address to listen on; off loopback with TLS and keys (`DUKOU_KEY`).
         port: 0 takes a free one.
         trust_pickle: load pickles: this runs the code that they carry.
+        versions: of a folder's numbered versions: `latest`, `all`, or how many of the latest.
+        like: the server whose clients are to find their ports: `tensorflow-serving`, `torchserve`,
+            `triton`; with `port` 0 on free ones.
         home: DUKOU_HOME; the environment's where absent.
 
     Raises:
@@ -149,6 +155,10 @@ def serve(
         command += ["--name", one]
     if trust_pickle:
         command.append("--trust-pickle")
+    if versions is not None:
+        command += ["--versions", str(versions)]
+    if like is not None:
+        command += ["--like", like]
     command += ["--", *map(_path, models)]
     environment = {**os.environ, "DUKOU_LIFELINE_FD": str(_LIFELINE)}
     if home is not None:

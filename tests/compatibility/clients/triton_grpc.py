@@ -160,3 +160,15 @@ def errors(facts: dict[str, Any]) -> None:
         _refused(lambda: client.infer("m", wrong), "INVALID_ARGUMENT")
         wide = [_input("x", np.zeros((1, 5), np.float32), "FP32")]
         _refused(lambda: client.infer("m", wide), "INVALID_ARGUMENT")
+
+
+@case("model config, statistics, repository index")
+def described(facts: dict[str, Any]) -> None:
+    """What perf_analyzer asks."""
+    with _client(facts) as client:
+        assert client.get_model_config("m").config.name == "m"
+        client.infer("m", _rows())
+        said = client.get_inference_statistics("m").model_stats
+        latest = next(each for each in said if each.version == "2")
+        assert latest.inference_stats.success.count >= 1
+        assert {"m", "two"} <= {each.name for each in client.get_model_repository_index().models}
