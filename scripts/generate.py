@@ -80,7 +80,7 @@ _COMPATIBILITY = """\
 Client libraries as their makers publish them, unmodified, in an environment of their own: an operation a row. Made
 from `conformance/clients.json`, which `make compatibility` records; `tests/compatibility/test_clients.py` runs every
 operation again and fails where one fares otherwise than this page says, be it worse or better. Numbers are compared
-with those that ONNX Runtime gives by itself.
+with those that ONNX Runtime gives by itself. What stands in no row was not tried.
 
 **Not compared**: no TensorFlow Serving binary can be had where this is developed. Its clients are tried, their expected
 answers are those of its documentation and source; no live one was asked the same, and no claim is made about its speed.

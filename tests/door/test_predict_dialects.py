@@ -45,7 +45,7 @@ def _same(found: list[dict[str, object]], expected: list[dict[str, object]]) -> 
             np.testing.assert_allclose(value, right[name], rtol=1e-6)
 
 
-@pytest.mark.parametrize("dialect", ["tensorflow", "keras"])
+@pytest.mark.parametrize("dialect", ["tensorflow", "keras", "torchserve"])
 @pytest.mark.parametrize("kind", ["json", "csv", "npy"])
 def test_the_same_answers(server: RunningServer, tmp_path: Path, dialect: str, kind: str) -> None:
     file = tmp_path / f"rows.{kind}"

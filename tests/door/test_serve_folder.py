@@ -90,8 +90,12 @@ def test_a_path_that_is_nobodys_is_answered_in_its_words(house: House, models: P
             assert exchange(("127.0.0.1", port), "GET", "/nowhere")[0] == 400
         assert exchange(server.address, "POST", "/v2/models/plain/infer", "{}")[0] == 400
         assert exchange(server.address, "GET", "/v2/models/nobody")[0] == 404
+    with house.serving(models / "plain.onnx", "--like", "torchserve") as server:
+        status, said, _ = exchange(server.address, "GET", "/nowhere")
+        assert (status, said["type"]) == (404, "ResourceNotFoundException")
     with house.serving(models / "plain.onnx", "--like", "triton") as server:
-        assert exchange(server.address, "GET", "/nowhere")[0] == 404
+        status, said, _ = exchange(server.address, "GET", "/nowhere")
+        assert (status, "type" in said) == (404, False)
 
 
 def test_with_a_registry_too_the_ports_are_held_by_control(house: House, models: Path) -> None:

@@ -162,7 +162,7 @@ def errors(facts: dict[str, Any]) -> None:
         _refused(lambda: client.infer("m", wide), "INVALID_ARGUMENT")
 
 
-@case("model config, statistics, repository index")
+@case("model config, statistics")
 def described(facts: dict[str, Any]) -> None:
     """What perf_analyzer asks."""
     with _client(facts) as client:
@@ -171,4 +171,3 @@ def described(facts: dict[str, Any]) -> None:
         said = client.get_inference_statistics("m").model_stats
         latest = next(each for each in said if each.version == "2")
         assert latest.inference_stats.success.count >= 1
-        assert {"m", "two"} <= {each.name for each in client.get_model_repository_index().models}

@@ -198,6 +198,14 @@ def shared_memory(facts: dict[str, Any]) -> None:
         )
 
 
+@case("repository index")
+def index(facts: dict[str, Any]) -> None:
+    """What is loaded."""
+    with _client(facts) as client:
+        said = client.get_model_repository_index()
+    assert {"m", "two"} <= {each["name"] for each in said}
+
+
 @case("trace settings, log settings: refused as not supported")
 def unsupported(facts: dict[str, Any]) -> None:
     """501, with a sentence."""
