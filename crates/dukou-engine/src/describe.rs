@@ -13,6 +13,7 @@ use crate::{
     admit, describe_call,
     engine::Engine,
     manage, metrics,
+    metrics_peers::Names,
     reply::Rope,
     route::route,
     serving::{Lane, Model, Serving},
@@ -31,7 +32,7 @@ pub fn describe(
     serving: Option<&Serving>,
     caller: &Caller,
     (dialect, target): (Dialect, &Target),
-    path: &str,
+    (listener, path): (&str, &str),
 ) -> Result<Described, Failure> {
     if dialect.is_grpc() {
         return describe_call::describe(engine, serving, caller, (dialect, target), path);
@@ -52,7 +53,12 @@ pub fn describe(
         Target::ServerMetadata => v2::encode_server_metadata(env!("CARGO_PKG_VERSION")),
         Target::Metrics => {
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-            return Ok((kind, Rope::from(bytes::Bytes::from(metrics::render(engine)))));
+            let policy = serving.and_then(|serving| serving.listener(listener));
+            let names = match dialect {
+                Dialect::TensorFlow => Some(Names::TensorFlow),
+                _ => policy.and_then(|policy| Names::expected(listener, &policy.dialects)),
+            };
+            return Ok((kind, Rope::from(bytes::Bytes::from(metrics::render(engine, names)))));
         }
         Target::ModelList if path == "/" => welcome(serving, caller),
         Target::ModelList => {

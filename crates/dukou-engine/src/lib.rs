@@ -56,6 +56,7 @@ pub mod local_api;
 mod log_file;
 pub mod manage;
 pub mod metrics;
+mod metrics_peers;
 pub mod origin;
 pub mod plan;
 pub mod private;

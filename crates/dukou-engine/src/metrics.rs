@@ -15,6 +15,7 @@ use crate::{
     cache::{Found, Kept},
     counters::{BOUNDS_US, TimeTotals, Totals},
     engine::Engine,
+    metrics_peers::{self, Names},
     serving::Serving,
     state::{Fallbacks, resident_bytes},
     table::Dialect,
@@ -24,28 +25,39 @@ use crate::{
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A model and a version, whatever the arm and revision.
-type ByVersion = BTreeMap<(String, String), Totals>;
+pub(crate) type ByVersion = BTreeMap<(String, String), Totals>;
 
-/// Every metric as text: ours, and what control told.
-pub fn render(engine: &Engine) -> String {
+/// Every metric as text: ours, what control told, and the same counters in another server's names where
+/// they are asked for.
+pub fn render(engine: &Engine, names: Option<Names>) -> String {
     let mut page = Page(render_own(engine));
     for told in engine.gauges.load().iter() {
         page.gauge(&told.name, &told.help, told.value);
     }
+    if let Some(names) = names {
+        let state = &engine.state;
+        let (by_version, _) = by_version(engine);
+        let serving = engine.serving.load_full();
+        metrics_peers::append(&mut page, names, &by_version, &state.refusals(), serving.as_deref());
+    }
     page.0
+}
+
+/// What every version counted: where callers got its answers, and where it was a shadow.
+fn by_version(engine: &Engine) -> (ByVersion, ByVersion) {
+    let (mut answered, mut shadows) = (ByVersion::new(), ByVersion::new());
+    for (key, totals) in engine.state.arms() {
+        let version = (key.model.as_str().to_owned(), key.version.as_str().to_owned());
+        let versions = if key.arm.as_str() == "shadow" { &mut shadows } else { &mut answered };
+        versions.entry(version).or_default().merge(&totals);
+    }
+    (answered, shadows)
 }
 
 /// The metrics that the engine has itself.
 pub fn render_own(engine: &Engine) -> String {
     let state = &engine.state;
-    let mut by_version = ByVersion::new();
-    let mut shadows = ByVersion::new();
-    for (key, totals) in state.arms() {
-        let shadowed = key.arm.as_str() == "shadow";
-        let version = (key.model.as_str().to_owned(), key.version.as_str().to_owned());
-        let versions = if shadowed { &mut shadows } else { &mut by_version };
-        versions.entry(version).or_default().merge(&totals);
-    }
+    let (by_version, shadows) = by_version(engine);
     let serving = engine.serving.load_full();
     let mut page = Page(String::with_capacity(16 * 1024));
     requests(&mut page, &by_version, &state.refusals());
@@ -330,17 +342,23 @@ fn replicas(page: &mut Page, serving: &Serving) {
 }
 
 /// What a histogram counted: an entry a bound and a last one for what is above, and the sum of all.
-struct Buckets<'a> {
-    counts: &'a [u64],
-    sum: f64,
+pub(crate) struct Buckets<'a> {
+    pub counts: &'a [u64],
+    pub sum: f64,
 }
 
 /// Text in the exposition format 0.0.4.
-struct Page(String);
+pub(crate) struct Page(String);
 
 impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    pub fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}");
+        self.kind(name, kind);
+    }
+
+    /// A family without help.
+    pub fn kind(&mut self, name: &str, kind: &str) {
+        let _ = writeln!(self.0, "# TYPE {name} {kind}");
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
@@ -348,7 +366,7 @@ impl Page {
         self.sample(name, &[], value);
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         self.0.push_str(name);
         for (index, (label, text)) in labels.iter().enumerate() {
             let _ = write!(self.0, "{}{label}=\"", if index == 0 { '{' } else { ',' });
@@ -373,17 +391,29 @@ impl Page {
         bounds: impl Iterator<Item = f64>,
         buckets: &Buckets<'_>,
     ) {
+        let labels = [("model", &**model), ("version", &**version)];
+        self.buckets(name, &labels, bounds, buckets);
+    }
+
+    /// One histogram with any labels.
+    pub fn buckets(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        bounds: impl Iterator<Item = f64>,
+        buckets: &Buckets<'_>,
+    ) {
         let bucket = format!("{name}_bucket");
         let mut total = 0;
         let bounds = bounds.map(|bound| bound.to_string()).chain(["+Inf".to_owned()]);
         for (bound, count) in bounds.zip(buckets.counts) {
             total += count;
-            let labels = [("model", &**model), ("version", &**version), ("le", &*bound)];
+            let mut labels = labels.to_vec();
+            labels.push(("le", &bound));
             self.sample(&bucket, &labels, total);
         }
-        let labels = [("model", &**model), ("version", &**version)];
-        self.sample(&format!("{name}_sum"), &labels, buckets.sum);
-        self.sample(&format!("{name}_count"), &labels, total);
+        self.sample(&format!("{name}_sum"), labels, buckets.sum);
+        self.sample(&format!("{name}_count"), labels, total);
     }
 }
 

@@ -115,7 +115,7 @@ fn counted() -> Engine {
 
 #[test]
 fn the_page_is_what_prometheus_reads() {
-    let samples = parse(&render(&counted()));
+    let samples = parse(&render(&counted(), None));
     let value = |name: &str, labels: &[(&str, &str)]| {
         let labels: BTreeMap<String, String> =
             labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
@@ -157,7 +157,7 @@ fn the_page_is_what_prometheus_reads() {
 
 #[test]
 fn histograms_never_fall() {
-    let samples = parse(&render(&counted()));
+    let samples = parse(&render(&counted(), None));
     for (name, labels, count) in samples.iter().filter(|(name, ..)| name.ends_with("_count")) {
         let bucket = name.replace("_count", "_bucket");
         let buckets: Vec<f64> = samples
@@ -181,7 +181,7 @@ fn labels_are_escaped() {
 #[test]
 fn every_metric_is_in_the_docs() {
     let docs = include_str!("../../../docs/metrics.md");
-    for line in render(&counted()).lines() {
+    for line in render(&counted(), None).lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             let name = rest.split(' ').next().unwrap();
             assert!(docs.contains(&format!("`{name}`")), "docs/metrics.md lacks `{name}`");
@@ -196,4 +196,76 @@ fn every_metric_is_in_the_docs() {
     ] {
         assert!(docs.contains(&format!("`{name}`")), "docs/metrics.md lacks `{name}`");
     }
+}
+
+#[test]
+fn other_servers_names_say_the_same() {
+    let value = |names, line: &str| {
+        let page = render(&counted(), Some(names));
+        // Ours stand beside them.
+        assert!(page.contains("\ndukou_requests_total{"), "{page}");
+        let found = page.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(' '));
+        found.unwrap_or_else(|| panic!("`{line}` is not in {page}")).parse::<f64>().unwrap()
+    };
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let host = host.trim();
+    for (names, line, wanted) in [
+        (
+            Names::TensorFlow,
+            r#":tensorflow:serving:request_count{model_name="digits",status="OK"}"#,
+            6.0,
+        ),
+        (
+            Names::TensorFlow,
+            r#":tensorflow:serving:request_count{model_name="digits",status="INVALID_ARGUMENT"}"#,
+            3.0,
+        ),
+        (
+            Names::TensorFlow,
+            r#":tensorflow:serving:request_latency_bucket{model_name="digits",API="predict",entrypoint="ALL",le="+Inf"}"#,
+            9.0,
+        ),
+        (
+            Names::TensorFlow,
+            r#":tensorflow:serving:request_latency_sum{model_name="digits",API="predict",entrypoint="ALL"}"#,
+            1350.0,
+        ),
+        (
+            Names::TensorFlow,
+            r#":tensorflow:serving:request_example_count_total{model="digits"}"#,
+            27.0,
+        ),
+        (Names::Triton, r#"nv_inference_request_success{model="digits",version="1"}"#, 6.0),
+        (
+            Names::Triton,
+            r#"nv_inference_request_failure{model="digits",version="1",reason="OTHER"}"#,
+            3.0,
+        ),
+        (Names::Triton, r#"nv_inference_count{model="digits",version="1"}"#, 15.0),
+        (Names::Triton, r#"nv_inference_exec_count{model="digits",version="1"}"#, 3.0),
+        (
+            Names::Triton,
+            r#"nv_inference_compute_infer_duration_us{model="digits",version="1"}"#,
+            150.0,
+        ),
+        (
+            Names::TorchServe,
+            &format!(
+                r#"ts_inference_requests_total{{model_name="digits",model_version="1",hostname="{host}"}}"#
+            ),
+            9.0,
+        ),
+        (Names::TorchServe, &format!(r#"Requests4XX{{Level="Host",Hostname="{host}"}}"#), 3.0),
+    ] {
+        assert_eq!(value(names, line), wanted, "{line}");
+    }
+}
+
+#[test]
+fn whose_names_are_expected_where() {
+    let first = |dialect| Names::expected("metrics", &[dialect, Dialect::Keras]);
+    assert_eq!(first(Dialect::V2), Some(Names::Triton));
+    assert_eq!(first(Dialect::TensorFlow), Some(Names::TensorFlow));
+    assert_eq!(first(Dialect::Keras), None);
+    assert_eq!(Names::expected("http", &[Dialect::V2]), None);
 }

@@ -14,8 +14,8 @@ use std::{
 use bytes::Bytes;
 use dukou_types::{ErrorCode, Failure, RequestId};
 use dukou_wire::{
-    Dialect, Head, Target,
-    grpc::{self, Coding, Inserts},
+    Coding, Dialect, Head, Target,
+    grpc::{self, Inserts},
     v2,
 };
 use http::{

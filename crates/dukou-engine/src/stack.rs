@@ -19,12 +19,14 @@ use std::{
 use bytes::Bytes;
 use dukou_types::{ErrorCode, Failure, InferResponse, Tensor};
 use dukou_wire::{
-    Addressed, Carriage, DecodeLimits, Dialect, EncodeContext, Selector, Sent, Target,
-    grpc::{self, Coding, PREFIX},
-    v2,
+    Addressed, Carriage, Coding, DecodeLimits, Dialect, EncodeContext, Selector, Sent, Target,
+    grpc::{self, PREFIX},
+    open_body, seal_body, v2,
 };
 use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE, request::Parts,
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode,
+    header::{CONTENT_ENCODING, CONTENT_TYPE},
+    request::Parts,
 };
 use hyper::body::Body;
 use tokio::time::sleep;
@@ -225,8 +227,13 @@ where
                     Answer::changed(status, text)
                 });
             }
-            let described =
-                describe(engine, serving, &caller, (*dialect, target), head.uri.path())?;
+            let described = describe(
+                engine,
+                serving,
+                &caller,
+                (*dialect, target),
+                (origin.listener, head.uri.path()),
+            )?;
             // Who watches replicas hears with their health what they serve.
             let revision = matches!(target, Target::Ready).then_some(serving).flatten();
             visit.revision = revision.map(|serving| serving.revision_header.clone());
@@ -264,7 +271,7 @@ where
             let frames = before(latest, reading).await??;
             visit.body_was_read = true;
             visit.bytes_in = frames.iter().map(Bytes::len).sum();
-            (frames, None)
+            (open_body(frames, &head.headers, limits.body_bytes)?, None)
         }
     };
     let version = &*lane.version;
@@ -278,6 +285,7 @@ where
         _ => latest,
     };
     let carriage = std::mem::take(&mut decoded.carriage);
+    let top = std::mem::take(&mut decoded.top);
     visit.client_id = decoded.client_id.clone();
     visit.subject = named_subject(&head.headers, decoded.subject.take())?;
     let request = visit.request(decoded, deadline);
@@ -309,25 +317,29 @@ where
         carriage: &carriage,
         labels: &labels,
     };
-    let encoded = dialect.encode(&response, &context, &mut out)?;
+    let encoded = if top.is_empty() {
+        dialect.encode(&response, &context, &mut out)?
+    } else {
+        dialect.encode(&v2::classified(&response, &top, &labels)?, &context, &mut out)?
+    };
     after.happens(engine, &lane, response, visit);
     if dialect.is_grpc() {
         // A client that compresses its message reads one that is.
-        let wanted = coding.and_then(|coding| coding.accepted(&head.headers));
+        let wanted = coding.and_then(|coding| grpc::accepted(coding, &head.headers));
         let (body, compressed) = Rope::message(out, encoded.inserts, wanted);
         let says_final = carriage == Carriage::Message { says_final: true };
         let coding = wanted.filter(|_| compressed);
         return Ok(Answer { says_final, ..Answer::of_call(body, coding, found) });
     }
-    Ok(Answer {
-        status: StatusCode::OK,
-        content_type: HeaderValue::from_static(encoded.content_type()),
-        body: Rope::woven(out, encoded.inserts),
-        header_length: encoded.header_length,
-        found,
-        coding: None,
-        says_final: false,
-    })
+    let content_type = HeaderValue::from_static(encoded.content_type());
+    let header_length = encoded.header_length;
+    let pieces = grpc::woven(out, encoded.inserts);
+    // Of the servers that ours stands in for, only Triton compresses what it answers.
+    let (pieces, coding) =
+        if dialect == Dialect::V2 { seal_body(pieces, &head.headers) } else { (pieces, None) };
+    let body = Rope::new(pieces);
+    let status = StatusCode::OK;
+    Ok(Answer { status, content_type, body, header_length, found, coding, says_final: false })
 }
 
 impl Answer {
@@ -354,6 +366,7 @@ impl Answer {
     }
 
     fn into_response(self) -> Response<Rope> {
+        let is_message = self.body.is_message();
         let mut response = Response::new(self.body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -363,7 +376,9 @@ impl Answer {
             headers.insert(v2::HEADER_LENGTH, length.into());
         }
         if let Some(coding) = self.coding {
-            headers.insert(grpc::ENCODING, HeaderValue::from_static(coding.name()));
+            let name =
+                if is_message { HeaderName::from_static(grpc::ENCODING) } else { CONTENT_ENCODING };
+            headers.insert(name, HeaderValue::from_static(coding.name()));
         }
         if let Some(found) = self.found {
             headers.insert(reply::CACHE, HeaderValue::from_static(found.as_str()));

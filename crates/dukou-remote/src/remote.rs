@@ -224,9 +224,14 @@ impl Remote {
         self.upstream.replicas.iter().all(|replica| !replica.is_open() || replica.rides())
     }
 
-    /// Replicas that are asked and have nothing to do.
-    pub(crate) fn idle(&self) -> usize {
-        self.upstream.replicas.iter().filter(|r| r.is_open() && r.is_idle()).count()
+    /// In how many calls what came in one turn is best asked: one where answers are short, else one for each
+    /// replica that has nothing to do.
+    pub(crate) fn calls(&self) -> usize {
+        let open = || self.upstream.replicas.iter().filter(|replica| replica.is_open());
+        if open().all(|replica| replica.is_short()) {
+            return 1;
+        }
+        open().filter(|replica| replica.is_idle()).count().max(1)
     }
 
     /// Of those that may be asked, one. Where none is fit, one that the gate lets through: somebody

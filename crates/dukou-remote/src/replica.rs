@@ -22,6 +22,9 @@ use crate::{
     standing::Standing,
 };
 
+/// An answer that takes no longer costs about as much to ask for as to make.
+const SHORT: Duration = Duration::from_micros(500);
+
 /// One replica.
 #[derive(Debug)]
 pub struct Replica {
@@ -38,6 +41,8 @@ pub struct Replica {
     /// What was heard of it.
     pub known: Mutex<Known>,
     latency: Mutex<PeakEwma>,
+    /// Nanoseconds of its quickest answer of late; the most there can be where it gave none.
+    quickest: AtomicU64,
     outstanding: AtomicUsize,
     /// Requests that it was sent.
     pub requests: AtomicU64,
@@ -127,6 +132,7 @@ impl Replica {
             rides: AtomicBool::new(false),
             known: Mutex::default(),
             latency: Mutex::default(),
+            quickest: AtomicU64::new(u64::MAX),
             outstanding: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -164,6 +170,19 @@ impl Replica {
     /// Whether it has answered all that it was asked.
     pub fn is_idle(&self) -> bool {
         self.outstanding.load(Relaxed) == 0
+    }
+
+    /// Whether its answers are as short as a call's own cost: its quickest of late, whatever waits there.
+    pub fn is_short(&self) -> bool {
+        self.quickest.load(Relaxed) <= SHORT.as_nanos() as u64
+    }
+
+    fn answered_in(&self, took: Duration) {
+        self.latency.lock().observe(took, Instant::now());
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        // It rises slowly, so that it is of late. Two that meet here may lose one answer, which is no matter.
+        let quickest = self.quickest.load(Relaxed);
+        self.quickest.store(took.min(quickest.saturating_add(quickest / 64)), Relaxed);
     }
 
     /// As it is chosen among others.
@@ -224,7 +243,7 @@ impl Drop for Asking {
     fn drop(&mut self) {
         self.replica.outstanding.fetch_sub(self.requests, Relaxed);
         if self.counts {
-            self.replica.latency.lock().observe(self.since.elapsed(), Instant::now());
+            self.replica.answered_in(self.since.elapsed());
         }
     }
 }
@@ -248,6 +267,17 @@ mod tests {
         assert_eq!(known.serves, Serves::Revision(5), "an error may say nothing of it");
         known.hears(None, true);
         assert_eq!(known.serves, Serves::Foreign);
+    }
+
+    #[test]
+    fn whose_answers_are_short_is_seen_and_forgotten() {
+        let replica = Replica::new(Address::parse("http://a").unwrap(), None, Uri::default());
+        assert!(!replica.is_short(), "nobody knows yet");
+        replica.answered_in(Duration::from_micros(100));
+        replica.answered_in(Duration::from_millis(90));
+        assert!(replica.is_short(), "one that waited says nothing");
+        (0..200).for_each(|_| replica.answered_in(Duration::from_millis(90)));
+        assert!(!replica.is_short());
     }
 
     #[test]

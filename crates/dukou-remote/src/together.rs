@@ -1,9 +1,9 @@
 //! Requests of one turn of a worker's event loop, asked together.
 //!
 //! Every connection that the kernel had reported readable is read and decoded in one turn; whoever is
-//! the first of them waits for that turn's end and then asks for all. They are spread over the replicas
-//! that have nothing to do, one call each, and where none has, they go as one: a call costs as much for
-//! eight rows as for one. What rides together is asked and answered along the first dimension, only where
+//! the first of them waits for that turn's end and then asks for all. Where answers are short they go as
+//! one call, for a call costs as much for eight rows as for one; else they are spread over the replicas that
+//! have nothing to do. What rides together is asked and answered along the first dimension, only where
 //! every replica has said that a row's answer does not depend on its neighbours.
 
 use std::{
@@ -109,7 +109,7 @@ impl Drop for Lead<'_> {
     }
 }
 
-/// Asks for riders: those that fit together as one call, or as one for each replica that is idle.
+/// Asks for riders: those that fit together in as many calls as is best.
 fn send(remote: &Arc<Remote>, riders: Vec<Rider>) {
     let mut alike: SmallVec<[Vec<Rider>; 2]> = SmallVec::new();
     for rider in riders {
@@ -122,7 +122,7 @@ fn send(remote: &Arc<Remote>, riders: Vec<Rider>) {
         }
     }
     for mut riders in alike {
-        let calls = remote.idle().clamp(1, riders.len()).max(riders.len().div_ceil(MOST));
+        let calls = remote.calls().min(riders.len()).max(riders.len().div_ceil(MOST));
         for left in (1..=calls).rev() {
             let rest = riders.split_off(riders.len().div_ceil(left).min(riders.len()));
             let call = std::mem::replace(&mut riders, rest);

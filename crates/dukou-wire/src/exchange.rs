@@ -35,6 +35,9 @@ pub struct Decoded {
     pub outputs: Requested,
     /// How the client wants them carried.
     pub carriage: Carriage,
+    /// Of each answered output the classes with the highest scores, so many, in place of all its scores; 0
+    /// and past the end: all as it is.
+    pub top: SmallVec<[usize; 4]>,
 }
 
 /// How outputs travel: inside the JSON, or as raw bytes behind it.

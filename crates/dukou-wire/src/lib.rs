@@ -10,6 +10,7 @@
 
 mod addressed;
 mod change;
+mod coding;
 mod exchange;
 pub mod grpc;
 mod json;
@@ -25,6 +26,7 @@ pub mod v2_grpc;
 
 pub use addressed::{Addressed, Head, Selector, Target};
 pub use change::{Change, Listed, Operation, Outcome, Registration, Wanted, Wanting};
+pub use coding::{Coding, open_body, seal_body};
 pub use exchange::{Carriage, DecodeLimits, Decoded, EncodeContext, Encoded, Telling, Truth};
 pub use spoken::Sent;
 

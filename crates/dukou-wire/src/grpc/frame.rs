@@ -1,19 +1,15 @@
 //! A message in its envelope: whether it is compressed, how long it is, itself.
 
-use std::io::{Read as _, Write as _};
-
 use bytes::{Buf as _, Bytes};
 use dukou_types::{ErrorCode, Failure};
-use flate2::{
-    Compression,
-    bufread::{GzDecoder, ZlibDecoder},
-    write::{GzEncoder, ZlibEncoder},
-};
 use http::HeaderMap;
 use smallvec::SmallVec;
 
 use super::fields::broken;
-use crate::rope;
+use crate::{
+    coding::{Coding, WORTH_IT},
+    rope,
+};
 
 /// Bytes before a message: a flag and a length.
 pub const PREFIX: usize = 5;
@@ -21,77 +17,29 @@ pub const PREFIX: usize = 5;
 pub const ENCODING: &str = "grpc-encoding";
 /// What we read, and what an answer may be written in.
 pub const ACCEPTED: &str = "identity,gzip,deflate";
-/// An answer that is shorter than this is not worth compressing.
-const WORTH_IT: usize = 1024;
 
-/// How messages are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Coding {
-    /// RFC 1952.
-    Gzip,
-    /// RFC 1950.
-    Deflate,
+/// What a client says that it compresses messages with.
+///
+/// # Errors
+/// `wire.unsupported` for one that we do not read.
+fn coding_of(headers: &HeaderMap) -> Result<Option<Coding>, Failure> {
+    let Some(named) = headers.get(ENCODING).filter(|named| *named != "identity") else {
+        return Ok(None);
+    };
+    match named.to_str().ok().and_then(Coding::named) {
+        Some(coding) => Ok(Some(coding)),
+        None => Err(Failure::new(
+            ErrorCode::WireUnsupported,
+            format!("`{ENCODING}` may be one of {ACCEPTED}; another one came"),
+        )),
+    }
 }
 
-impl Coding {
-    /// As headers name it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Gzip => "gzip",
-            Self::Deflate => "deflate",
-        }
-    }
-
-    /// What a client says that it compresses with.
-    ///
-    /// # Errors
-    /// `wire.unsupported` for one that we do not read.
-    pub fn of(headers: &HeaderMap) -> Result<Option<Self>, Failure> {
-        match headers.get(ENCODING).map(|value| value.as_bytes()) {
-            None | Some(b"identity") => Ok(None),
-            Some(b"gzip") => Ok(Some(Self::Gzip)),
-            Some(b"deflate") => Ok(Some(Self::Deflate)),
-            Some(_) => Err(Failure::new(
-                ErrorCode::WireUnsupported,
-                format!("`{ENCODING}` may be one of {ACCEPTED}; another one came"),
-            )),
-        }
-    }
-
-    /// The coding, where the client reads answers in it.
-    #[must_use]
-    pub fn accepted(self, headers: &HeaderMap) -> Option<Self> {
-        let accepted = headers.get("grpc-accept-encoding")?.to_str().ok()?;
-        accepted.split(',').any(|name| name.trim() == self.name()).then_some(self)
-    }
-
-    fn inflate(self, packed: &[u8], limit: usize) -> Result<Vec<u8>, Failure> {
-        let mut out = Vec::with_capacity(packed.len().saturating_mul(2).min(limit));
-        // One byte more than may be, so that a message that is too large is told from one that just fits.
-        let most = limit as u64 + 1;
-        let read = match self {
-            Self::Gzip => GzDecoder::new(packed).take(most).read_to_end(&mut out),
-            Self::Deflate => ZlibDecoder::new(packed).take(most).read_to_end(&mut out),
-        };
-        read.map_err(|_| broken(format!("it is not {}, as `{ENCODING}` says", self.name())))?;
-        Ok(out)
-    }
-
-    fn deflate(self, message: &[u8]) -> Option<Vec<u8>> {
-        let out = Vec::with_capacity(message.len() / 2 + 64);
-        match self {
-            Self::Gzip => {
-                let mut encoder = GzEncoder::new(out, Compression::fast());
-                encoder.write_all(message).ok()?;
-                encoder.finish().ok()
-            }
-            Self::Deflate => {
-                let mut encoder = ZlibEncoder::new(out, Compression::fast());
-                encoder.write_all(message).ok()?;
-                encoder.finish().ok()
-            }
-        }
-    }
+/// The coding, where the client reads answers in it.
+#[must_use]
+pub fn accepted(coding: Coding, headers: &HeaderMap) -> Option<Coding> {
+    let accepted = headers.get("grpc-accept-encoding")?.to_str().ok()?;
+    accepted.split(',').any(|name| name.trim() == coding.name()).then_some(coding)
 }
 
 /// The frames of one message.
@@ -132,11 +80,14 @@ pub fn open(
     }
     let flag = frames.iter().find_map(|frame| frame.first()).copied();
     strip(&mut frames);
-    let coding = Coding::of(headers)?;
+    let coding = coding_of(headers)?;
     match (flag, coding) {
         (Some(0), _) => Ok((frames, None)),
         (Some(1), Some(coding)) => {
-            let inflated = coding.inflate(&rope::gather(&frames, 0..length), limit)?;
+            let inflated =
+                coding.inflate(&rope::gather(&frames, 0..length), limit).map_err(|_| {
+                    broken(format!("it is not {}, as `{ENCODING}` says", coding.name()))
+                })?;
             check_size(inflated.len(), limit)?;
             Ok((SmallVec::from_iter([Bytes::from(inflated)]), Some(coding)))
         }

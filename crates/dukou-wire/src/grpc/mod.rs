@@ -12,7 +12,7 @@ mod part;
 mod status;
 
 pub use frame::{
-    ACCEPTED, Coding, ENCODING, Inserts, Message, PREFIX, announced, check_size, open, prefix,
+    ACCEPTED, ENCODING, Inserts, Message, PREFIX, accepted, announced, check_size, open, prefix,
     seal, woven,
 };
 pub use status::{encode_words, number, of as status_of, parse_timeout};

@@ -1,7 +1,6 @@
 //! How right answers are: accuracy and cross-entropy of classes, squared and absolute error of numbers.
 
 use dukou_types::{DType, ErrorCode, Failure, Tensor};
-use half::{bf16, f16};
 
 use crate::Truth;
 
@@ -129,25 +128,7 @@ fn argmax(tensor: &Tensor, row: usize, rows: usize) -> usize {
 
 /// An element as a number; NaN for a text.
 fn number(tensor: &Tensor, at: usize) -> f64 {
-    use bytemuck::pod_read_unaligned as read;
-    let Some(size) = tensor.dtype.size() else { return f64::NAN };
-    let bytes = tensor.bytes().and_then(|bytes| bytes.get(at * size..(at + 1) * size));
-    let Some(bytes) = bytes else { return f64::NAN };
-    match tensor.dtype {
-        DType::Fp64 => read(bytes),
-        DType::Fp32 => f64::from(read::<f32>(bytes)),
-        DType::Fp16 => read::<f16>(bytes).to_f64(),
-        DType::Bf16 => read::<bf16>(bytes).to_f64(),
-        DType::Int64 => read::<i64>(bytes) as f64,
-        DType::Int32 => f64::from(read::<i32>(bytes)),
-        DType::Int16 => f64::from(read::<i16>(bytes)),
-        DType::Int8 => f64::from(read::<i8>(bytes)),
-        DType::Uint64 => read::<u64>(bytes) as f64,
-        DType::Uint32 => f64::from(read::<u32>(bytes)),
-        DType::Uint16 => f64::from(read::<u16>(bytes)),
-        DType::Uint8 | DType::Bool => f64::from(bytes[0]),
-        DType::Bytes => f64::NAN,
-    }
+    tensor.number(at).unwrap_or(f64::NAN)
 }
 
 /// A class as text.

@@ -9,8 +9,15 @@ use crate::{
     sentence::quoted,
 };
 
-/// What a request is about; `None` for a path that is not under `/v1`.
+/// Where TensorFlow Serving has its metrics, where nobody says otherwise.
+const METRICS: &str = "/monitoring/prometheus/metrics";
+
+/// What a request is about; `None` for a path that is not the protocol's.
 pub(crate) fn recognize(head: &Head<'_>) -> Option<Result<Target, Failure>> {
+    if head.path == METRICS {
+        let get = head.method == Method::GET;
+        return Some(if get { Ok(Target::Metrics) } else { Err(malformed(head)) });
+    }
     let path = head.path.strip_prefix("/v1/models")?;
     if !(path.is_empty() || path.starts_with('/')) {
         return None;

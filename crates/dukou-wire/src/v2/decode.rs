@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dukou_types::{Buffer, Dim, ErrorCode, Failure, Requested, Signature, Tensor};
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use smallvec::SmallVec;
 
 use super::{
     binary::{RawData, header_length},
     parameters::{
         self, Once, Parameters, list_or, object_or, read_parameters, refuse_shared_memory,
-        take_truth,
+        take_top, take_truth,
     },
     tensor::{Lease, ReadTensor, Rules, read_tensor},
 };
@@ -57,14 +57,6 @@ pub(super) fn open(
             format!("the body has {}; the limit is {}", counted(total, "byte"), limits.body_bytes);
         return Err(Failure::new(ErrorCode::RequestBodyTooLarge, message));
     }
-    if let Some(coding) =
-        headers.get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity")
-    {
-        let coding = quoted(&String::from_utf8_lossy(coding.as_bytes()));
-        let message =
-            format!("the body is encoded as {coding}; send it without `Content-Encoding`");
-        return Err(Failure::new(ErrorCode::WireUnsupported, message));
-    }
     let header_length = header_length(headers, total)?;
     Ok((rope::gather(rope, 0..header_length.unwrap_or(total)), header_length))
 }
@@ -82,6 +74,7 @@ struct Reading<'a> {
     has_inputs: bool,
     outputs: SmallVec<[usize; 4]>,
     binary: SmallVec<[bool; 4]>,
+    top: SmallVec<[usize; 4]>,
 }
 
 impl<'a> Reading<'a> {
@@ -96,6 +89,7 @@ impl<'a> Reading<'a> {
             has_inputs: false,
             outputs: SmallVec::new(),
             binary: SmallVec::new(),
+            top: SmallVec::new(),
         }
     }
 
@@ -198,13 +192,7 @@ impl<'a> Reading<'a> {
         }
         let owner = || format!("output {}", quoted(&name));
         refuse_shared_memory(&parameters, &owner)?;
-        if parameters::take(&mut parameters, "classification").is_some() {
-            let message = format!(
-                "{} asks for the classification extension, which dukou does not have; take the scores and sort them",
-                owner()
-            );
-            return Err(Stop::new(ErrorCode::WireUnsupported, message));
-        }
+        self.top.push(take_top(&mut parameters)?);
         self.binary.push(take_truth(&mut parameters, "binary_data")?);
         self.outputs.push(position);
         Ok(())
@@ -244,6 +232,7 @@ impl<'a> Reading<'a> {
             inputs,
             outputs,
             carriage,
+            top: chosen(self.top),
         })
     }
 
@@ -272,6 +261,11 @@ pub(crate) fn missing_inputs(signature: &Signature, came: impl Fn(usize) -> bool
         .collect();
     let message = format!("the request lacks {}; the model takes {takes}", lacking.join(", "));
     Failure::new(ErrorCode::RequestMissingInput, message)
+}
+
+/// How many classes each output is asked for; nothing where none is.
+pub(crate) fn chosen(top: SmallVec<[usize; 4]>) -> SmallVec<[usize; 4]> {
+    if top.iter().all(|&most| most == 0) { SmallVec::new() } else { top }
 }
 
 /// Priority, timeout, and whether all outputs shall be raw.

@@ -14,6 +14,7 @@
 
 mod address;
 mod binary;
+mod classification;
 mod client;
 mod decode;
 mod element;
@@ -28,11 +29,12 @@ pub use address::address;
 pub(crate) use address::recognize;
 pub use binary::HEADER_LENGTH;
 pub(crate) use binary::{push_raw, strings as raw_strings};
+pub use classification::classified;
 pub use client::{
     Answer, RequestOptions, decode_error, decode_response, encode_request, parse_tensors,
 };
 pub use decode::decode;
-pub(crate) use decode::{check_symbols, missing_inputs};
+pub(crate) use decode::{check_symbols, chosen, missing_inputs};
 pub use encode::{encode, encode_error};
 pub(crate) use inspect::data_type;
 pub use inspect::{Configuration, Spent, Statistics};

@@ -143,6 +143,12 @@ pub(crate) fn take_count(
     }
 }
 
+/// Takes `classification` out: how many of an output's classes are asked for; 0 where none are.
+pub(crate) fn take_top(parameters: &mut Parameters) -> Result<usize, Stop> {
+    let most = take_count(parameters, "classification", u64::from(u32::MAX))?;
+    Ok(most.and_then(|most| usize::try_from(most).ok()).unwrap_or(0))
+}
+
 /// Takes `timeout` out: microseconds, 0 for none.
 pub(crate) fn take_timeout(parameters: &mut Parameters) -> Result<Option<Duration>, Stop> {
     let microseconds = take_count(parameters, "timeout", i64::MAX.unsigned_abs())?;

@@ -16,10 +16,10 @@ use crate::{
     grpc::{Fields, Part, Repeated, Value, broken, text},
     sentence::{self, counted, quoted},
     v2::{
-        check_symbols, missing_inputs,
+        check_symbols, chosen, missing_inputs,
         parameters::{
             MOST as MOST_PARAMETERS, Parameters, refuse_shared_memory, take, take_count,
-            take_subject, take_timeout,
+            take_subject, take_timeout, take_top,
         },
         raw_strings,
     },
@@ -55,7 +55,11 @@ pub fn decode(
             }
             4 => read_parameter(field.part("parameters")?, &mut decoded.parameters)?,
             5 => inputs.push(Input::read(field.part("inputs")?)?),
-            6 => outputs.push(read_output(field.part("outputs")?, signature, &outputs)?),
+            6 => {
+                let (position, most) = read_output(field.part("outputs")?, signature, &outputs)?;
+                outputs.push(position);
+                decoded.top.push(most);
+            }
             7 => raw.push(field.part("raw_input_contents")?),
             _ => {}
         }
@@ -70,6 +74,7 @@ pub fn decode(
     }
     decoded.inputs = tensors(&inputs, &raw, signature, lease)?;
     check_symbols(signature, &decoded.inputs)?;
+    decoded.top = chosen(decoded.top);
     decoded.carriage = take_reserved(&mut decoded)?;
     if !outputs.is_empty() {
         decoded.outputs = Requested::Only(outputs);
@@ -327,8 +332,12 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The position of a requested output.
-fn read_output(part: Part<'_>, signature: &Signature, before: &[usize]) -> Result<usize, Failure> {
+/// The position of a requested output, and how many of its classes are asked for.
+fn read_output(
+    part: Part<'_>,
+    signature: &Signature,
+    before: &[usize],
+) -> Result<(usize, usize), Failure> {
     let (mut name, mut parameters) = (Cow::Borrowed(""), Parameters::new());
     let mut fields = Fields::of(part);
     while let Some(field) = fields.next()? {
@@ -350,14 +359,8 @@ fn read_output(part: Part<'_>, signature: &Signature, before: &[usize]) -> Resul
         return Err(Failure::new(ErrorCode::WireInvalidField, message));
     }
     refuse_shared_memory(&parameters, &owner).map_err(|stop| stop.in_body(&[]))?;
-    if take(&mut parameters, "classification").is_some() {
-        let message = format!(
-            "{} asks for the classification extension, which dukou does not have; take the scores and sort them",
-            owner()
-        );
-        return Err(Failure::new(ErrorCode::WireUnsupported, message));
-    }
-    Ok(position)
+    let top = take_top(&mut parameters).map_err(|stop| stop.in_body(&[]))?;
+    Ok((position, top))
 }
 
 /// One entry of a map of parameters; a later one of the same name takes the place of an earlier.
