@@ -64,7 +64,7 @@ impl Dialect {
         let Sent { path, headers, rope } = sent;
         match self {
             Self::V2 => v2::decode(rope, headers, signature, limits, lease),
-            Self::TensorFlow => tensorflow::decode(rope, signature, limits, lease),
+            Self::TensorFlow => tensorflow::decode(rope, path, signature, limits, lease),
             Self::Keras => keras::decode(rope, path, signature, limits, lease),
             Self::V2Grpc => v2_grpc::decode(rope, signature, lease),
             Self::TensorFlowGrpc => tensorflow_grpc::decode(rope, path, signature, limits, lease),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use dukou_types::{Buffer, DType};
 use dukou_wire::{DecodeLimits, v2};
 use http::HeaderMap;
-use support::{decode, decode_rope, floats, refused, signature, x};
+use support::{decode, floats, refused, signature, x};
 
 #[test]
 fn what_is_not_json() {

@@ -16,7 +16,7 @@ mod write;
 
 pub(crate) use elements::{ReadElements, read_elements, read_strings};
 pub(crate) use fault::{Fault, Kind, Stop, token};
-pub(crate) use nested::{Column, Extents};
+pub(crate) use nested::{Column, Extents, read_string};
 pub(crate) use number::Element;
 pub(crate) use scan::Scanner;
 pub(crate) use write::{push_float, push_integer, push_text};

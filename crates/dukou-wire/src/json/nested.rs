@@ -64,7 +64,7 @@ impl Column {
             DType::Bytes => {
                 let Cells::Strings(strings) = &mut self.cells else { return Ok(Extents::new()) };
                 let extents = walk(scanner, |scanner| {
-                    strings.push(string(scanner, body)?);
+                    strings.push(read_string(scanner, body)?);
                     Ok(())
                 })?;
                 self.count = strings.len();
@@ -189,7 +189,7 @@ fn walk<'a>(
 }
 
 /// A string, or bytes as `{"b64": "…"}`.
-fn string(scanner: &mut Scanner<'_>, body: &Bytes) -> Result<Bytes, Fault> {
+pub(crate) fn read_string(scanner: &mut Scanner<'_>, body: &Bytes) -> Result<Bytes, Fault> {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     if scanner.peek() != b'{' {
         return Ok(match scanner.raw_text()? {

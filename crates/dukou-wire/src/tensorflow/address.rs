@@ -48,15 +48,8 @@ fn of_models(head: &Head<'_>, path: &str) -> Result<Target, Failure> {
         None if name.is_empty() => Ok(Target::ModelList),
         None if metadata => Ok(Target::ModelMetadata { model: model_name(name)?, selector }),
         None => Ok(Target::ModelReady { model: model_name(name)?, selector }),
-        Some("predict") if head.method == Method::POST => {
+        Some("predict" | "classify" | "regress") if head.method == Method::POST => {
             Ok(Target::Infer { model: model_name(name)?, selector })
-        }
-        Some(verb @ ("classify" | "regress")) if head.method == Method::POST => {
-            let message = format!(
-                "Expected {verb} signature method_name to be tensorflow/serving/{verb}. Was: \
-                 tensorflow/serving/predict; ask with `:predict`"
-            );
-            Err(Failure::new(ErrorCode::WireUnsupported, message))
         }
         Some("explain") if head.method == Method::POST => Err(Failure::new(
             ErrorCode::WireUnsupported,
@@ -122,7 +115,7 @@ mod tests {
             assert_eq!(ask(method, path), Some(Err(ErrorCode::WireInvalidRequest)), "{path}");
         }
         let unsupported = Some(Err(ErrorCode::WireUnsupported));
-        assert_eq!(ask(Method::POST, "/v1/models/m:classify"), unsupported);
+        assert!(ask(Method::POST, "/v1/models/m:classify").unwrap().is_ok());
         assert_eq!(ask(Method::POST, "/v1/models/m:explain"), unsupported);
     }
 }

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use dukou_types::{Buffer, ErrorCode, Failure, Requested, Signature};
 
-use super::{SIGNATURE, Values};
+use super::{
+    SIGNATURE, Values,
+    example_json::{self, telling_of},
+};
 use crate::{
     Carriage, DecodeLimits, Decoded,
     json::{Scanner, Stop},
@@ -11,7 +14,8 @@ use crate::{
     sentence::{counted, quoted},
 };
 
-/// Decodes a predict request's body: `instances` (a row an element) or `inputs` (whole tensors).
+/// Decodes a predict request's body, `instances` (a row an element) or `inputs` (whole tensors), or what
+/// the path's verb takes instead: `examples`.
 ///
 /// Arguments are those of [`crate::v2::decode`]. Keys that the protocol does not have are passed over,
 /// and so is what follows the object, as TensorFlow Serving does.
@@ -20,6 +24,7 @@ use crate::{
 /// Whatever is wrong with the body, by its code and with both sides of a mismatch.
 pub fn decode(
     rope: &[Bytes],
+    path: &str,
     signature: &Signature,
     limits: &DecodeLimits,
     lease: &mut dyn FnMut(usize, usize) -> Buffer,
@@ -34,6 +39,9 @@ pub fn decode(
     if body.is_empty() {
         let message = "JSON Parse error: The document is empty";
         return Err(Failure::new(ErrorCode::WireInvalidJson, message));
+    }
+    if let Some(telling) = telling_of(path) {
+        return example_json::decode(&body, telling, signature, limits, lease);
     }
     // Bare `NaN` and `Infinity` are numbers here.
     let mut scanner = Scanner::new(&body, limits.json_depth, true);
@@ -65,8 +73,7 @@ fn read(
     }
     scanner.object(|scanner, key| match &*key {
         "instances" | "inputs" => {
-            let carriage =
-                if key == "instances" { Carriage::Rows } else { Carriage::Columns };
+            let carriage = if key == "instances" { Carriage::Rows } else { Carriage::Columns };
             if format.replace(carriage).is_some() {
                 return Err(Stop::new(
                     ErrorCode::WireInvalidField,
@@ -79,20 +86,23 @@ fn read(
                 values.read_columns(scanner, &key, lease)
             }
         }
-        "signature_name" => {
-            let name = scanner
-                .text()
-                .map_err(|fault| fault.in_field(scanner.body(), "`signature_name`", "a string"))?;
-            if !(name.is_empty() || name == SIGNATURE) {
-                let said = quoted(&name);
-                let message = format!(
-                    "Serving signature name: \"{}\" not found in signature def; there is `{SIGNATURE}`",
-                    said.trim_matches('`')
-                );
-                return Err(Stop::new(ErrorCode::WireInvalidField, message));
-            }
-            Ok(())
-        }
+        "signature_name" => read_signature_name(scanner),
         _ => scanner.skip().map_err(Stop::from),
     })
+}
+
+/// Reads the name of the only signature that a model has.
+pub(super) fn read_signature_name(scanner: &mut Scanner<'_>) -> Result<(), Stop> {
+    let name = scanner
+        .text()
+        .map_err(|fault| fault.in_field(scanner.body(), "`signature_name`", "a string"))?;
+    if name.is_empty() || name == SIGNATURE {
+        return Ok(());
+    }
+    let said = quoted(&name);
+    let message = format!(
+        "Serving signature name: \"{}\" not found in signature def; there is `{SIGNATURE}`",
+        said.trim_matches('`')
+    );
+    Err(Stop::new(ErrorCode::WireInvalidField, message))
 }

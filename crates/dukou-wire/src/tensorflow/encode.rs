@@ -5,14 +5,15 @@ use dukou_types::{DType, ErrorCode, Failure, InferResponse, Tensor};
 use half::{bf16, f16};
 use ryu::Float;
 
+use super::example_json;
 use crate::{
     Carriage, EncodeContext, Encoded,
     json::{push_float, push_integer, push_text},
     sentence::quoted,
 };
 
-/// Appends an answer's body to `out`: `predictions` for rows, `outputs` for whole tensors; the name is
-/// left out where there is one output.
+/// Appends an answer's body to `out`: `predictions` for rows, `outputs` for whole tensors, `results` for
+/// examples; the name is left out where there is one output.
 ///
 /// # Errors
 /// `request.wrong-shape` where rows were asked for and an output has none, or not as many as another.
@@ -22,6 +23,10 @@ pub fn encode(
     context: &EncodeContext<'_>,
     out: &mut Vec<u8>,
 ) -> Result<Encoded, Failure> {
+    if let Carriage::Results { telling, .. } = *context.carriage {
+        example_json::encode(response, telling, context, out);
+        return Ok(Encoded::default());
+    }
     if *context.carriage == Carriage::Rows {
         let rows = rows_of(&response.outputs)?;
         out.extend_from_slice(b"{\"predictions\":");

@@ -16,6 +16,7 @@ mod decode;
 mod describe;
 mod encode;
 mod error;
+mod example_json;
 mod examples;
 mod results;
 mod values;
