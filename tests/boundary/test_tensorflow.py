@@ -295,8 +295,7 @@ def test_paths_that_it_does_not_have(place: tuple[Client, Path]) -> None:
     ):
         answer = client.ask(method, path)
         assert (answer.status, answer.error) == (400, f"Malformed request: {method} {path}")
-    for verb in ("classify", "regress", "explain"):
-        assert client.ask("POST", f"/v1/models/m:{verb}", {"examples": []}).status == 501
+    assert client.ask("POST", "/v1/models/m:explain", {"instances": []}).status == 501
     for path, words in (
         ("/v1/models/nothing", "Could not find any versions of model nothing"),
         ("/v1/models/m/versions/9", "Could not find version 9 of model m"),
@@ -307,6 +306,23 @@ def test_paths_that_it_does_not_have(place: tuple[Client, Path]) -> None:
     assert (answer.status, answer.error) == (404, "Servable not found for request: Specific(m, 9)")
     answer = client.ask("POST", "/v1/models/m/labels/x:predict", {"instances": ROWS})
     assert answer.error == "Unrecognized servable version label: x"
+
+
+def test_examples_are_classified(place: tuple[Client, Path]) -> None:
+    client, _ = place
+    predicted = client.predict("m", {"instances": ROWS}).said["predictions"]
+    examples = [{"x": row} for row in ROWS]
+    answer = client.ask("POST", "/v1/models/m:classify", {"examples": examples})
+    assert answer.status == 200, answer
+    for classes, row in zip(answer.said["results"], predicted, strict=True):
+        assert [name for name, _ in classes] == ["", "", ""], "the model names no classes"
+        np.testing.assert_allclose([score for _, score in classes], row["probabilities"], rtol=1e-6)
+    answer = client.ask("POST", "/v1/models/m:regress", {"examples": examples})
+    assert (answer.status, answer.said["code"]) == (501, "wire.unsupported")
+    assert answer.error.startswith("No regression outputs found")
+    answer = client.ask("POST", "/v1/models/m:classify", {"examples": [{"y": 1.0}]})
+    assert (answer.status, answer.said["code"]) == (400, "request.missing-input")
+    assert answer.error.startswith("Feature: x")
 
 
 def test_it_is_counted_and_written_down_as_what_it_is(place: tuple[Client, Path]) -> None:

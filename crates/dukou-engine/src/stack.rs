@@ -214,7 +214,7 @@ where
                         let frames = read_body(body, most, patience).await?;
                         visit.body_was_read = true;
                         visit.bytes_in = frames.iter().map(Bytes::len).sum();
-                        frames
+                        open_body(frames, &head.headers, most)?
                     }
                 };
                 let is_grpc = asked.dialect.is_grpc();
