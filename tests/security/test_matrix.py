@@ -210,6 +210,15 @@ def calls() -> Iterator[tuple[str, str, str, bytes]]:
                 message = _field(1, message)
             if "/RepositoryModel" in path:
                 message = _field(2, model.encode())
+            if path.endswith("/Predictions"):
+                message += _field(3, _field(1, b"data") + _field(2, b"[1, 2, 3, 4]"))
+            if path.endswith("/SetDefault"):
+                message += _field(2, b"1")
+            if path.endswith("/UnregisterModel"):
+                # A version that there is not, so that nothing is gone.
+                message += _field(2, b"9")
+            if path.endswith("/RegisterModel"):
+                message = _field(5, model.encode()) + _field(9, b"x.onnx")
             if path.endswith("GetModelMetadata"):
                 message += _field(2, b"signature_def")
             if path.endswith("ModelInfer"):
@@ -250,13 +259,21 @@ def test_every_call_with_tls_and_keys(place: Place, name: str) -> None:
             except grpc.RpcError as error:
                 code = dict(error.trailing_metadata())["dukou-code"]
                 if role.refused == code:
-                    assert error.code() == grpc.StatusCode.UNAUTHENTICATED, path
+                    # TorchServe has one number for whoever may not.
+                    denied = path.startswith("/org.pytorch.")
+                    said = "PERMISSION_DENIED" if denied else "UNAUTHENTICATED"
+                    assert error.code().name == said, path
             codes = {code for _, code in expected(needs, role, model, path)}
+            if path.endswith("/RegisterModel"):
+                codes = {code.replace("request.unknown-model", "") for code in codes}
             if path.endswith("/ModelReady"):
                 # A model that is not there is not ready, which is an answer.
                 codes = {code.replace("request.unknown-model", "") for code in codes}
             # Nothing to answer is in these; whether they may ask was decided before that.
             bare = {
+                "StreamPredictions": "request.missing-input",
+                "RegisterModel": "manage.no-store",
+                "UnregisterModel": "request.unknown-version",
                 "Classify": "wire.missing-field",
                 "Regress": "wire.unsupported",
                 "MultiInference": "wire.invalid-field",

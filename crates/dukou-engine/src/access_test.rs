@@ -89,6 +89,13 @@ fn message_about_digits(path: &str) -> bytes::Bytes {
     if path.ends_with("/MultiInference") {
         name = [&b"\x0a\x19"[..], &name].concat();
     }
+    if path.ends_with("/SetDefault") {
+        name.extend_from_slice(b"\x12\x011");
+    }
+    if path.ends_with("/RegisterModel") {
+        // The name, and where the file is.
+        name = b"\x2a\x06digits\x4a\x01x".to_vec();
+    }
     name.into()
 }
 

@@ -4,7 +4,7 @@ use dukou_types::{ErrorCode, Failure, ModelName, RequestId};
 use dukou_wire::{
     Dialect, Selector, Target,
     grpc::{self, Inserts, health},
-    tensorflow_grpc, v2_grpc,
+    tensorflow_grpc, torchserve_grpc, v2_grpc,
 };
 use http::HeaderValue;
 
@@ -13,7 +13,7 @@ use crate::{
     admit,
     describe::{Described, described, ready, states_of},
     engine::Engine,
-    inspect,
+    inspect, manage,
     reply::Rope,
     route::route,
     serving::{Lane, Model, Serving},
@@ -34,6 +34,18 @@ pub fn describe(
     let text = match target {
         Target::Live => v2_grpc::encode_live(true),
         Target::Ready if health::is_check(path) => health::encode(answers),
+        Target::Ready if dialect == Dialect::TorchServeGrpc => {
+            torchserve_grpc::encode_health(answers)
+        }
+        Target::ModelPage { limit, after } => {
+            let (models, next) = manage::page(ready(serving)?, caller, (*limit, *after));
+            let models = models.iter().map(|(name, url)| (name.as_str(), url.clone()));
+            torchserve_grpc::encode_page(models, next)
+        }
+        Target::ModelWorkers { model, selector } => {
+            let versions = manage::workers(ready(serving)?, model, selector.as_ref())?;
+            torchserve_grpc::encode_workers(&versions)
+        }
         Target::Ready => v2_grpc::encode_ready(answers),
         Target::ServerMetadata => v2_grpc::encode_server_metadata(env!("CARGO_PKG_VERSION")),
         Target::ModelReady { model, selector } if dialect == Dialect::TensorFlowGrpc => {

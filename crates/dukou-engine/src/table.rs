@@ -78,17 +78,21 @@ pub enum Dialect {
     TensorFlowGrpc,
     /// TorchServe's inference and management, over HTTP.
     TorchServe,
+    /// The same over gRPC.
+    #[serde(rename = "torchserve-grpc")]
+    TorchServeGrpc,
 }
 
 impl Dialect {
     /// Every dialect; the position is its index in counters.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::V2,
         Self::TensorFlow,
         Self::Keras,
         Self::V2Grpc,
         Self::TensorFlowGrpc,
         Self::TorchServe,
+        Self::TorchServeGrpc,
     ];
 
     /// As it is written in tables, logs and metrics.
@@ -100,6 +104,7 @@ impl Dialect {
             Self::V2Grpc => "v2-grpc",
             Self::TensorFlowGrpc => "tensorflow-grpc",
             Self::TorchServe => "torchserve",
+            Self::TorchServeGrpc => "torchserve-grpc",
         }
     }
 
@@ -118,6 +123,7 @@ impl From<dukou_wire::Dialect> for Dialect {
             dukou_wire::Dialect::V2Grpc => Self::V2Grpc,
             dukou_wire::Dialect::TensorFlowGrpc => Self::TensorFlowGrpc,
             dukou_wire::Dialect::TorchServe => Self::TorchServe,
+            dukou_wire::Dialect::TorchServeGrpc => Self::TorchServeGrpc,
         }
     }
 }

@@ -21,6 +21,7 @@ mod spoken;
 pub mod tensorflow;
 pub mod tensorflow_grpc;
 pub mod torchserve;
+pub mod torchserve_grpc;
 pub mod v2;
 pub mod v2_grpc;
 
@@ -47,6 +48,8 @@ pub enum Dialect {
     TensorFlowGrpc,
     /// TorchServe's REST: inference and management.
     TorchServe,
+    /// TorchServe's services over gRPC.
+    TorchServeGrpc,
 }
 
 impl Dialect {
@@ -54,7 +57,7 @@ impl Dialect {
     pub const REST: &'static [Self] = &[Self::V2, Self::TensorFlow, Self::Keras, Self::TorchServe];
 
     /// Every dialect of gRPC, in the same order; the last refuses what none of them knows.
-    pub const CALLS: &'static [Self] = &[Self::TensorFlowGrpc, Self::V2Grpc];
+    pub const CALLS: &'static [Self] = &[Self::TensorFlowGrpc, Self::TorchServeGrpc, Self::V2Grpc];
 
     /// Those to which a head is offered.
     fn may_know(head: &Head<'_>) -> &'static [Self] {
@@ -71,7 +74,7 @@ impl Dialect {
 
     /// Whether it is spoken in messages of gRPC.
     pub const fn is_grpc(self) -> bool {
-        matches!(self, Self::V2Grpc | Self::TensorFlowGrpc)
+        matches!(self, Self::V2Grpc | Self::TensorFlowGrpc | Self::TorchServeGrpc)
     }
 
     /// As metrics and logs name it.
@@ -83,6 +86,7 @@ impl Dialect {
             Self::V2Grpc => "v2-grpc",
             Self::TensorFlowGrpc => "tensorflow-grpc",
             Self::TorchServe => "torchserve-rest",
+            Self::TorchServeGrpc => "torchserve-grpc",
         }
     }
 
@@ -95,6 +99,7 @@ impl Dialect {
             Self::V2Grpc => v2_grpc::recognize(head),
             Self::TensorFlowGrpc => tensorflow_grpc::recognize(head),
             Self::TorchServe => torchserve::recognize(head),
+            Self::TorchServeGrpc => torchserve_grpc::recognize(head),
         }
     }
 }

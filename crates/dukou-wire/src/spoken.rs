@@ -8,7 +8,7 @@ use http::HeaderMap;
 
 use crate::{
     Change, DecodeLimits, Decoded, Dialect, EncodeContext, Encoded, Head, Listed, Outcome, Target,
-    grpc, keras, tensorflow, tensorflow_grpc, torchserve, v2, v2_grpc,
+    grpc, keras, tensorflow, tensorflow_grpc, torchserve, torchserve_grpc, v2, v2_grpc,
 };
 
 /// An inference as it came: its body, and what of its head a body's meaning depends on.
@@ -44,6 +44,7 @@ impl Dialect {
         match self {
             Self::V2Grpc => v2_grpc::address_message(path, message),
             Self::TensorFlowGrpc => tensorflow_grpc::address_message(path, message),
+            Self::TorchServeGrpc => torchserve_grpc::address_message(path, message),
             Self::V2 | Self::TensorFlow | Self::Keras | Self::TorchServe => {
                 Err(grpc::no_method(path))
             }
@@ -69,6 +70,7 @@ impl Dialect {
             Self::V2Grpc => v2_grpc::decode(rope, signature, lease),
             Self::TensorFlowGrpc => tensorflow_grpc::decode(rope, path, signature, limits, lease),
             Self::TorchServe => torchserve::decode(rope, headers, signature, limits, lease),
+            Self::TorchServeGrpc => torchserve_grpc::decode(rope, signature, limits, lease),
         }
     }
 
@@ -89,6 +91,7 @@ impl Dialect {
             Self::V2Grpc => Ok(v2_grpc::encode(response, context, out)),
             Self::TensorFlowGrpc => Ok(tensorflow_grpc::encode(response, context, out)),
             Self::TorchServe => torchserve::encode(response, context, out),
+            Self::TorchServeGrpc => torchserve_grpc::encode(response, context, out),
         }
     }
 
@@ -105,6 +108,7 @@ impl Dialect {
             Self::V2Grpc => grpc::encode_words(&failure.message).into_bytes(),
             Self::TensorFlowGrpc => tensorflow_grpc::encode_words(failure, target).into_bytes(),
             Self::TorchServe => torchserve::encode_error(failure, target, request_id),
+            Self::TorchServeGrpc => torchserve_grpc::encode_words(failure, target).into_bytes(),
         }
     }
 
@@ -128,6 +132,7 @@ impl Dialect {
                 _ => Err(grpc::no_method(head.path)),
             },
             Self::TensorFlowGrpc => tensorflow_grpc::decode_change(rope),
+            Self::TorchServeGrpc => torchserve_grpc::decode_change(target, rope),
         }
     }
 
@@ -157,6 +162,7 @@ impl Dialect {
             Self::TorchServe => torchserve::encode_outcome(outcome),
             Self::V2Grpc => (200, v2_grpc::encode_changed()),
             Self::TensorFlowGrpc => (200, tensorflow_grpc::encode_reloaded()),
+            Self::TorchServeGrpc => (200, torchserve_grpc::encode_outcome(outcome)),
             _ => (200, v2::encode_outcome(outcome)),
         }
     }
@@ -170,6 +176,7 @@ impl Dialect {
             Self::V2Grpc => grpc::status_of(failure),
             Self::TensorFlowGrpc => tensorflow_grpc::status(failure),
             Self::TorchServe => torchserve::status(failure, target),
+            Self::TorchServeGrpc => torchserve_grpc::status(failure, target),
         }
     }
 }

@@ -43,7 +43,15 @@ RETRY_PERCENT = 20
 CPU_ALONE = ({"name": "CPUExecutionProvider", "options": {}},)
 
 # What every listener speaks.
-DIALECTS = ("v2", "tensorflow", "keras", "v2-grpc", "tensorflow-grpc", "torchserve")
+DIALECTS = (
+    "v2",
+    "tensorflow",
+    "keras",
+    "v2-grpc",
+    "tensorflow-grpc",
+    "torchserve",
+    "torchserve-grpc",
+)
 
 
 def default_instances() -> int:

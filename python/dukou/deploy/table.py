@@ -229,7 +229,17 @@ class Listener(TableDocument):
 
     name: Name
     dialects: Annotated[
-        list[Literal["v2", "tensorflow", "keras", "v2-grpc", "tensorflow-grpc", "torchserve"]],
+        list[
+            Literal[
+                "v2",
+                "tensorflow",
+                "keras",
+                "v2-grpc",
+                "tensorflow-grpc",
+                "torchserve",
+                "torchserve-grpc",
+            ]
+        ],
         Field(
             min_length=1,
             description="what is spoken there; the first has the first word where a path means two things",

@@ -86,6 +86,32 @@ pub fn decode(
     Ok(decoded(tensors, sent.into()))
 }
 
+/// Decodes the parts of a call: each an input by its name, without a content type. An only one that holds a
+/// JSON document is what a body would be.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_parts(
+    parts: &[(String, Bytes)],
+    signature: &Signature,
+    limits: &DecodeLimits,
+    lease: &mut Lease<'_>,
+) -> Result<Decoded, Failure> {
+    let mut inputs = Inputs::new(signature, limits.json_depth);
+    if let [(name, value)] = parts
+        && matches!(&**name, "data" | "body")
+        && looks_like_json(value)
+    {
+        return document(value, inputs, signature, limits.json_depth, lease);
+    }
+    for (name, value) in parts {
+        let Some(position) = inputs.place(name) else { continue };
+        inputs.read_bytes(position, value, Form::Unsaid, lease)?;
+    }
+    let (tensors, sent) = inputs.finish()?;
+    Ok(decoded(tensors, sent.into()))
+}
+
 /// A file of a form comes with a content type that its client guessed from the file's name: what looks
 /// like JSON is JSON there.
 fn written(form: Form, content: &[u8]) -> Form {

@@ -64,7 +64,10 @@ pub fn encode_error(
 }
 
 /// TorchServe's class of a failure, and its sentence.
-fn said<'f>(failure: &'f Failure, target: Option<&Target>) -> (&'static str, Cow<'f, str>) {
+pub(crate) fn said<'f>(
+    failure: &'f Failure,
+    target: Option<&Target>,
+) -> (&'static str, Cow<'f, str>) {
     use ErrorCode as C;
     let ours = || Cow::from(&*failure.message);
     let asked = target.and_then(Target::model);

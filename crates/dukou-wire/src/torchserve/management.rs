@@ -148,7 +148,7 @@ fn whole(scanner: &mut Scanner<'_>) -> Result<i64, Fault> {
 }
 
 /// The name that a file's name makes.
-fn name_of(location: &str) -> String {
+pub(crate) fn name_of(location: &str) -> String {
     let last = location.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     let stem = last.rsplit_once('.').map_or(last, |(stem, _)| stem);
     let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
@@ -172,9 +172,18 @@ fn not_one() -> Failure {
     Failure::new(ErrorCode::WireUnsupported, "this protocol has no such change")
 }
 
-/// What came of a change: TorchServe's status and sentence.
+/// What came of a change: TorchServe's status and body.
 pub fn encode_outcome(outcome: &Outcome) -> (u16, Vec<u8>) {
-    let (status, words) = match outcome {
+    let (status, words) = sentence(outcome);
+    let mut out = b"{\"status\":".to_vec();
+    push_text(&mut out, &words);
+    out.push(b'}');
+    (status, out)
+}
+
+/// The same, as a sentence.
+pub(crate) fn sentence(outcome: &Outcome) -> (u16, String) {
+    match outcome {
         Outcome::Registered { model, version, workers: 0 } => (
             200,
             format!(
@@ -204,11 +213,7 @@ pub fn encode_outcome(outcome: &Outcome) -> (u16, Vec<u8>) {
         }
         Outcome::Reloaded => (200, "Models reloaded".to_owned()),
         Outcome::Begun => (202, "Processing worker updates...".to_owned()),
-    };
-    let mut out = b"{\"status\":".to_vec();
-    push_text(&mut out, &words);
-    out.push(b'}');
-    (status, out)
+    }
 }
 
 #[cfg(test)]

@@ -21,10 +21,12 @@ mod management;
 mod multipart;
 
 pub(crate) use address::recognize;
-pub use decode::decode;
+pub use decode::{decode, decode_parts};
 pub use describe::{
     WorkersOf, encode_api_description, encode_healthy, encode_model_page, encode_workers,
 };
 pub use encode::encode;
+pub(crate) use error::said;
 pub use error::{encode_error, status};
 pub use management::{decode_change, encode_outcome};
+pub(crate) use management::{name_of, sentence};
