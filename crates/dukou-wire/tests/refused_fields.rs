@@ -117,9 +117,9 @@ fn parameters_and_outputs() {
         "every element of `outputs` must be an object; `\"y\"` came at byte ^",
     );
     case(
-        r#""outputs":[{"name":"y","parameters":{"classification":3}}]"#,
-        "wire.unsupported",
-        "output `y` asks for the classification extension, which dukou does not have; take the scores and sort them",
+        r#""outputs":[{"name":"y","parameters":{"classification":0.5}}]"#,
+        field,
+        "parameter `classification` must be a whole number from 0 to 4294967295; 0.5 came",
     );
     let shared = "which dukou does not have; send it in the body, as JSON or as binary tensor data";
     case(
