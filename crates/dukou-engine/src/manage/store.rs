@@ -1,8 +1,10 @@
 //! The model store: folders whose files and folders are models that a client may have served.
 //!
-//!     NAME.onnx
-//!     NAME/model.onnx            (or `graph.onnx`, or one file with the ending `.onnx`)
-//!     NAME/1/model.onnx          (versions are numbers)
+//! ```text
+//! NAME.onnx
+//! NAME/model.onnx            (or `graph.onnx`, or one file with the ending `.onnx`)
+//! NAME/1/model.onnx          (versions are numbers)
+//! ```
 //!
 //! A client names what lies directly in a folder and no path: nothing that is outside is ever opened, also
 //! not by a link that leads there.
