@@ -235,6 +235,9 @@ class OciRemote:
             answer.drop()
             return self._location(answer), sent + size
         except DukouError as error:
+            # The registry gave the upload up after it had said how much of it there is.
+            if error.code == "remote.not-found":
+                return None
             if error.code not in ("remote.unreachable", "remote.refused"):
                 raise
         try:
