@@ -277,6 +277,9 @@ def _check_operation(
         case "model-metadata":
             document = json.loads(content)
             assert (document["name"], document["inputs"][0]["name"]) == ("m", "x")
+        case "model-config":
+            document = json.loads(content)
+            assert (document["name"], document["input"][0]["name"]) == ("m", "x")
         case "model-list":
             assert b'"m"' in content
         case "server-metadata":

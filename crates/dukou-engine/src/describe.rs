@@ -64,6 +64,13 @@ pub fn describe(
         Target::ModelList => {
             v2::encode_model_list(known(serving, caller).map(|model| model.name.as_str()))
         }
+        Target::ModelConfig { model, selector } => {
+            describe_call::configuration(serving, (model, selector), v2::encode_config)?
+        }
+        Target::ModelStatistics { model, selector } => {
+            let asked = (model.as_ref(), selector);
+            v2::encode_statistics(&describe_call::statistics(engine, serving, caller, asked)?)
+        }
         Target::ModelReady { model, selector } => {
             let model = admit::find(ready(serving)?, model)?;
             route(model, selector, RequestId(0))?;
@@ -115,8 +122,6 @@ pub fn describe(
             return Err(Failure::new(ErrorCode::WireUnsupported, message));
         }
         Target::Infer { .. }
-        | Target::ModelConfig { .. }
-        | Target::ModelStatistics { .. }
         | Target::SharedMemory
         | Target::InferOnly
         | Target::Change { .. }

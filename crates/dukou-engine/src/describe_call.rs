@@ -4,7 +4,9 @@ use dukou_types::{ErrorCode, Failure, ModelName, RequestId};
 use dukou_wire::{
     Dialect, Selector, Target,
     grpc::{self, Inserts, health},
-    tensorflow_grpc, torchserve_grpc, v2_grpc,
+    tensorflow_grpc, torchserve_grpc,
+    v2::{Configuration, Statistics},
+    v2_grpc,
 };
 use http::HeaderValue;
 
@@ -68,24 +70,11 @@ pub fn describe(
             }
         }
         Target::ModelConfig { model, selector } => {
-            let serving = ready(serving)?;
-            let (model, lane) = find(Some(serving), model, selector)?;
-            inspect::configuration(serving, model, lane, v2_grpc::encode_config)
+            configuration(serving, (model, selector), v2_grpc::encode_config)?
         }
         Target::ModelStatistics { model, selector } => {
-            let serving = ready(serving)?;
-            let only = match model {
-                Some(model) => Some(find(Some(serving), model, selector)?),
-                None => None,
-            };
-            let every = *selector == Selector::Default;
-            v2_grpc::encode_statistics(&inspect::statistics(engine, serving, |model, lane| {
-                let asked = only.is_none_or(|(named, version)| {
-                    named.name == model.name
-                        && (every || version.version.version == lane.version.version)
-                });
-                asked && caller.knows(&model.name)
-            }))
+            let asked = (model.as_ref(), selector);
+            v2_grpc::encode_statistics(&statistics(engine, serving, caller, asked)?)
         }
         Target::SharedMemory => v2_grpc::encode_no_regions(),
         _ => {
@@ -94,6 +83,41 @@ pub fn describe(
         }
     };
     Ok((HeaderValue::from_static(grpc::CONTENT), Rope::message(text, Inserts::new(), None).0))
+}
+
+/// How a model is configured, as `encode` says it.
+///
+/// # Errors
+/// `server.not-ready`; an unknown model or version.
+pub fn configuration<T>(
+    serving: Option<&Serving>,
+    (model, selector): (&ModelName, &Selector),
+    encode: impl FnOnce(&Configuration<'_>) -> T,
+) -> Result<T, Failure> {
+    let serving = ready(serving)?;
+    let (model, lane) = find(Some(serving), model, selector)?;
+    Ok(inspect::configuration(serving, model, lane, encode))
+}
+
+/// What was done by the versions that are asked about, as far as the caller may know of their models.
+///
+/// # Errors
+/// The same.
+pub fn statistics(
+    engine: &Engine,
+    serving: Option<&Serving>,
+    caller: &Caller,
+    (model, selector): (Option<&ModelName>, &Selector),
+) -> Result<Vec<Statistics>, Failure> {
+    let serving = ready(serving)?;
+    let only = model.map(|model| find(Some(serving), model, selector)).transpose()?;
+    let every = *selector == Selector::Default;
+    Ok(inspect::statistics(engine, serving, |model, lane| {
+        let asked = only.is_none_or(|(named, version)| {
+            named.name == model.name && (every || version.version.version == lane.version.version)
+        });
+        asked && caller.knows(&model.name)
+    }))
 }
 
 /// A model and one of its versions; the first arm of its split where none is named.

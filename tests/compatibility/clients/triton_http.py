@@ -198,6 +198,49 @@ def shared_memory(facts: dict[str, Any]) -> None:
         )
 
 
+@case("infer, compressed by gzip and deflate, both ways")
+def compressed(facts: dict[str, Any]) -> None:
+    """Both that the client offers."""
+    with _client(facts) as client:
+        for coding in ("gzip", "deflate"):
+            answer = client.infer(
+                "m",
+                _rows(),
+                request_compression_algorithm=coding,
+                response_compression_algorithm=coding,
+            )
+            close(answer.as_numpy("probabilities"), facts["probabilities"])
+
+
+@case("model config")
+def config(facts: dict[str, Any]) -> None:
+    """What perf_analyzer asks first."""
+    with _client(facts) as client:
+        said = client.get_model_config("m")
+    assert said["name"] == "m"
+    assert said["input"][0]["data_type"] == "TYPE_FP32"
+
+
+@case("statistics")
+def statistics(facts: dict[str, Any]) -> None:
+    """The counters of a model's versions."""
+    with _client(facts) as client:
+        client.infer("m", _rows())
+        said = client.get_inference_statistics("m")["model_stats"]
+    latest = next(each for each in said if each["version"] == "2")
+    assert latest["inference_stats"]["success"]["count"] >= 1
+
+
+@case("classification")
+def classification(facts: dict[str, Any]) -> None:
+    """The best classes of an output, by value and index."""
+    wanted = [triton.InferRequestedOutput("probabilities", class_count=1)]
+    with _client(facts) as client:
+        answer = client.infer("m", _rows(), outputs=wanted)
+    best = [line.decode().split(":")[1] for line in answer.as_numpy("probabilities").reshape(-1)]
+    assert best == [str(label) for label in facts["labels"]]
+
+
 @case("repository index")
 def index(facts: dict[str, Any]) -> None:
     """What is loaded."""

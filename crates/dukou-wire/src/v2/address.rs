@@ -49,7 +49,7 @@ pub(crate) fn recognize(head: &Head<'_>) -> Option<Result<Target, Failure>> {
         ["v2", "models"] => get(Target::ModelList),
         // Triton's own; so a model called `stats` has no metadata of its own under its bare name.
         ["v2", "models", "stats"] => {
-            Some(unsupported(head, "statistics", Some("`GET /metrics` has the counters")))
+            get(Target::ModelStatistics { model: None, selector: Selector::Default })
         }
         ["v2", "models", name, rest @ ..] => of_model(head, name, rest),
         ["v2", "repository", "index"] => {
@@ -103,12 +103,17 @@ fn of_model(head: &Head<'_>, name: &str, rest: &[&str]) -> Option<Result<Target,
             &Method::POST,
             named().map(|(model, selector)| Target::Infer { model, selector }),
         ),
-        ["config"] => unsupported(
+        ["config"] => with(
             head,
-            "the model configuration extension",
-            Some("`GET` of the model has its inputs and outputs"),
+            &Method::GET,
+            named().map(|(model, selector)| Target::ModelConfig { model, selector }),
         ),
-        ["stats"] => unsupported(head, "statistics", Some("`GET /metrics` has the counters")),
+        ["stats"] => with(
+            head,
+            &Method::GET,
+            named()
+                .map(|(model, selector)| Target::ModelStatistics { model: Some(model), selector }),
+        ),
         ["generate" | "generate_stream"] => {
             unsupported(head, "the generate extension", Some("`infer` answers whole tensors"))
         }
@@ -257,9 +262,9 @@ mod tests {
                 "request.unknown-version",
                 "no alias",
             ),
-            (Method::GET, "/v2/models/m/config", "wire.unsupported", "model configuration"),
-            (Method::GET, "/v2/models/m/versions/1/stats", "wire.unsupported", "`GET /metrics`"),
-            (Method::GET, "/v2/models/stats", "wire.unsupported", "statistics"),
+            (Method::POST, "/v2/models/m/config", "wire.wrong-method", "takes GET"),
+            (Method::POST, "/v2/models/m/versions/1/stats", "wire.wrong-method", "takes GET"),
+            (Method::POST, "/v2/models/stats", "wire.wrong-method", "takes GET"),
             (Method::POST, "/v2/models/m/generate_stream", "wire.unsupported", "generate"),
             (Method::GET, "/v2/repository/index", "wire.wrong-method", "POST"),
             (Method::POST, "/v2/repository/r/index", "wire.unsupported", "'repository_name'"),

@@ -3,6 +3,9 @@
 
 use dukou_types::{DType, Signature};
 
+use super::encode::push_list;
+use crate::json::{push_integer, push_text};
+
 /// How a model is configured, in Triton's terms.
 #[derive(Clone, Copy, Debug)]
 pub struct Configuration<'a> {
@@ -94,4 +97,135 @@ pub struct Statistics {
     pub cache_hit: Spent,
     /// Answers that were not.
     pub cache_miss: Spent,
+}
+
+/// How a model is configured, with the fields of Triton's `ModelConfig` by their names.
+pub fn encode_config(facts: &Configuration<'_>) -> Vec<u8> {
+    let mut out = b"{\"name\":".to_vec();
+    push_text(&mut out, facts.name);
+    out.extend_from_slice(b",\"platform\":");
+    push_text(&mut out, facts.platform);
+    out.extend_from_slice(b",\"backend\":");
+    push_text(&mut out, facts.backend());
+    out.extend_from_slice(b",\"version_policy\":{\"specific\":{\"versions\":");
+    let numbers = facts.versions.iter().filter_map(|version| version.parse::<i64>().ok());
+    push_list(&mut out, numbers, |out, number| push_integer(out, number));
+    out.extend_from_slice(b"}},\"max_batch_size\":");
+    push_integer(&mut out, facts.max_batch);
+    for (key, specs) in
+        [(",\"input\":", &facts.signature.inputs), (",\"output\":", &facts.signature.outputs)]
+    {
+        out.extend_from_slice(key.as_bytes());
+        push_list(&mut out, specs.iter(), |out, spec| {
+            out.extend_from_slice(b"{\"name\":");
+            push_text(out, &spec.name);
+            let name = if spec.dtype == DType::Bytes { "STRING" } else { spec.dtype.name() };
+            out.extend_from_slice(format!(",\"data_type\":\"TYPE_{name}\",\"dims\":").as_bytes());
+            push_list(out, facts.dims(&spec.wire_shape()).into_iter(), |out, dim| {
+                push_integer(out, dim);
+            });
+            out.push(b'}');
+        });
+    }
+    let kind = if facts.on_gpu { "KIND_GPU" } else { "KIND_CPU" };
+    out.extend_from_slice(b",\"instance_group\":[{\"name\":");
+    push_text(&mut out, facts.name);
+    let rest = format!(",\"kind\":\"{kind}\",\"count\":{}}}]", facts.instances);
+    out.extend_from_slice(rest.as_bytes());
+    if facts.max_batch > 1 {
+        let batching = format!(
+            ",\"dynamic_batching\":{{\"preferred_batch_size\":[{}],\"max_queue_delay_microseconds\":{}}}",
+            facts.max_batch, facts.delay_us
+        );
+        out.extend_from_slice(batching.as_bytes());
+    }
+    let rest = format!(
+        ",\"default_model_filename\":\"model.onnx\",\"model_transaction_policy\":{{\"decoupled\":false}},\
+         \"response_cache\":{{\"enable\":{}}}}}",
+        facts.caches
+    );
+    out.extend_from_slice(rest.as_bytes());
+    out
+}
+
+/// What versions have done, with the fields of Triton's statistics by their names.
+pub fn encode_statistics(versions: &[Statistics]) -> Vec<u8> {
+    let mut out = b"{\"model_stats\":".to_vec();
+    push_list(&mut out, versions.iter(), |out, version| {
+        out.extend_from_slice(b"{\"name\":");
+        push_text(out, &version.name);
+        out.extend_from_slice(b",\"version\":");
+        push_text(out, &version.version);
+        let counts = format!(
+            ",\"last_inference\":0,\"inference_count\":{},\"execution_count\":{},\"inference_stats\":{{",
+            version.inferences, version.executions
+        );
+        out.extend_from_slice(counts.as_bytes());
+        let of_none = Spent { count: version.compute.count, ns: 0 };
+        let each = [
+            ("success", version.success),
+            ("fail", version.fail),
+            ("queue", version.queue),
+            ("compute_input", of_none),
+            ("compute_infer", version.compute),
+            ("compute_output", of_none),
+            ("cache_hit", version.cache_hit),
+            ("cache_miss", version.cache_miss),
+        ];
+        for (position, (name, Spent { count, ns })) in each.into_iter().enumerate() {
+            let comma = if position > 0 { "," } else { "" };
+            let spent = format!("{comma}\"{name}\":{{\"count\":{count},\"ns\":{ns}}}");
+            out.extend_from_slice(spent.as_bytes());
+        }
+        out.extend_from_slice(b"},\"response_stats\":{},\"batch_stats\":[],\"memory_usage\":[]}");
+    });
+    out.push(b'}');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use dukou_types::{Dim, TensorSpec};
+
+    use super::*;
+
+    #[test]
+    fn a_configuration_has_tritons_fields() {
+        let spec = |name: &str, dtype| TensorSpec {
+            name: name.into(),
+            dtype,
+            shape: vec![Dim::Any(()), Dim::Fixed(4)],
+        };
+        let (inputs, outputs) = (vec![spec("x", DType::Fp32)], vec![spec("y", DType::Bytes)]);
+        let signature = Signature { inputs, outputs, batchable: true };
+        let facts = Configuration {
+            name: "m",
+            platform: "onnxruntime_onnx",
+            versions: &["1", "beta", "3"],
+            max_batch: 8,
+            delay_us: 50,
+            instances: 2,
+            on_gpu: false,
+            caches: true,
+            signature: &signature,
+        };
+        assert_eq!(
+            String::from_utf8(encode_config(&facts)).unwrap(),
+            r#"{"name":"m","platform":"onnxruntime_onnx","backend":"onnxruntime","version_policy":{"specific":{"versions":[1,3]}},"max_batch_size":8,"input":[{"name":"x","data_type":"TYPE_FP32","dims":[4]}],"output":[{"name":"y","data_type":"TYPE_STRING","dims":[4]}],"instance_group":[{"name":"m","kind":"KIND_CPU","count":2}],"dynamic_batching":{"preferred_batch_size":[8],"max_queue_delay_microseconds":50},"default_model_filename":"model.onnx","model_transaction_policy":{"decoupled":false},"response_cache":{"enable":true}}"#
+        );
+    }
+
+    #[test]
+    fn statistics_have_tritons_fields() {
+        let version = Statistics {
+            name: "m".to_owned(),
+            version: "1".to_owned(),
+            inferences: 5,
+            success: Spent { count: 3, ns: 90 },
+            ..Statistics::default()
+        };
+        let text = String::from_utf8(encode_statistics(&[version])).unwrap();
+        assert!(text.starts_with(r#"{"model_stats":[{"name":"m","version":"1","last_inference":0,"inference_count":5,"execution_count":0,"inference_stats":{"success":{"count":3,"ns":90},"fail":{"count":0,"ns":0},"#), "{text}");
+        assert_eq!(encode_statistics(&[]), b"{\"model_stats\":[]}");
+    }
 }

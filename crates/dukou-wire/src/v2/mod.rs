@@ -37,7 +37,7 @@ pub use decode::decode;
 pub(crate) use decode::{check_symbols, chosen, missing_inputs};
 pub use encode::{encode, encode_error};
 pub(crate) use inspect::data_type;
-pub use inspect::{Configuration, Spent, Statistics};
+pub use inspect::{Configuration, Spent, Statistics, encode_config, encode_statistics};
 pub(crate) use metadata::EXTENSIONS;
 pub use metadata::{
     ModelDescription, encode_live, encode_model_list, encode_model_metadata, encode_model_ready,
