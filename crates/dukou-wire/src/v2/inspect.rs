@@ -109,7 +109,7 @@ pub fn encode_config(facts: &Configuration<'_>) -> Vec<u8> {
     push_text(&mut out, facts.backend());
     out.extend_from_slice(b",\"version_policy\":{\"specific\":{\"versions\":");
     let numbers = facts.versions.iter().filter_map(|version| version.parse::<i64>().ok());
-    push_list(&mut out, numbers, |out, number| push_integer(out, number));
+    push_list(&mut out, numbers, push_integer);
     out.extend_from_slice(b"}},\"max_batch_size\":");
     push_integer(&mut out, facts.max_batch);
     for (key, specs) in
