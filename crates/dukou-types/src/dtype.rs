@@ -1,5 +1,6 @@
 //! Element types, named as the Open Inference Protocol names them.
 
+use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
 /// The element type of a tensor. The serialized names are V2's (`FP32`, `INT64`, `BYTES` …).
@@ -77,6 +78,30 @@ impl DType {
             Self::Uint64 | Self::Int64 | Self::Fp64 => Some(8),
             Self::Bytes => None,
         }
+    }
+
+    /// One element as a number, from its little-endian bytes; `None` where they are not as many, and for
+    /// [`DType::Bytes`].
+    pub fn number(self, element: &[u8]) -> Option<f64> {
+        use bytemuck::pod_read_unaligned as read;
+        if self.size()? != element.len() {
+            return None;
+        }
+        Some(match self {
+            Self::Fp64 => read(element),
+            Self::Fp32 => f64::from(read::<f32>(element)),
+            Self::Fp16 => read::<f16>(element).to_f64(),
+            Self::Bf16 => read::<bf16>(element).to_f64(),
+            Self::Int64 => read::<i64>(element) as f64,
+            Self::Int32 => f64::from(read::<i32>(element)),
+            Self::Int16 => f64::from(read::<i16>(element)),
+            Self::Int8 => f64::from(read::<i8>(element)),
+            Self::Uint64 => read::<u64>(element) as f64,
+            Self::Uint32 => f64::from(read::<u32>(element)),
+            Self::Uint16 => f64::from(read::<u16>(element)),
+            Self::Uint8 | Self::Bool => f64::from(element[0]),
+            Self::Bytes => return None,
+        })
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use half::{bf16, f16};
 
 use crate::{Buffer, DType, SharedBytes};
 
@@ -66,24 +65,8 @@ impl Tensor {
 
     /// The element at this position as a number; `None` past the end, and for `BYTES`.
     pub fn number(&self, at: usize) -> Option<f64> {
-        use bytemuck::pod_read_unaligned as read;
         let size = self.dtype.size()?;
-        let bytes = self.bytes()?.get(at * size..(at + 1) * size)?;
-        Some(match self.dtype {
-            DType::Fp64 => read(bytes),
-            DType::Fp32 => f64::from(read::<f32>(bytes)),
-            DType::Fp16 => read::<f16>(bytes).to_f64(),
-            DType::Bf16 => read::<bf16>(bytes).to_f64(),
-            DType::Int64 => read::<i64>(bytes) as f64,
-            DType::Int32 => f64::from(read::<i32>(bytes)),
-            DType::Int16 => f64::from(read::<i16>(bytes)),
-            DType::Int8 => f64::from(read::<i8>(bytes)),
-            DType::Uint64 => read::<u64>(bytes) as f64,
-            DType::Uint32 => f64::from(read::<u32>(bytes)),
-            DType::Uint16 => f64::from(read::<u16>(bytes)),
-            DType::Uint8 | DType::Bool => f64::from(bytes[0]),
-            DType::Bytes => return None,
-        })
+        self.dtype.number(self.bytes()?.get(at * size..(at + 1) * size)?)
     }
 
     /// Bytes held, for caps and accounting.

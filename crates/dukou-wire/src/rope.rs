@@ -3,10 +3,27 @@
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
+use dukou_types::{ErrorCode, Failure};
+
+use crate::{DecodeLimits, sentence::counted};
 
 /// Bytes of all frames.
 pub(crate) fn length(rope: &[Bytes]) -> usize {
     rope.iter().map(Bytes::len).sum()
+}
+
+/// Bytes of all frames, where a decoder may spend on so many.
+///
+/// # Errors
+/// `request.body-too-large`.
+pub(crate) fn admitted(rope: &[Bytes], limits: &DecodeLimits) -> Result<usize, Failure> {
+    let total = length(rope);
+    if total > limits.body_bytes {
+        let message =
+            format!("the body has {}; the limit is {}", counted(total, "byte"), limits.body_bytes);
+        return Err(Failure::new(ErrorCode::RequestBodyTooLarge, message));
+    }
+    Ok(total)
 }
 
 /// The parts of frames that lie in `range`.

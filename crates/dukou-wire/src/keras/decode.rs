@@ -10,7 +10,6 @@ use crate::{
     Carriage, DecodeLimits, Decoded, Truth,
     json::{Scanner, Stop},
     rope,
-    sentence::counted,
     tensorflow::{Lease, Values, object_stands},
 };
 
@@ -25,12 +24,7 @@ pub fn decode(
     limits: &DecodeLimits,
     lease: &mut Lease<'_>,
 ) -> Result<Decoded, Failure> {
-    let total = rope::length(rope);
-    if total > limits.body_bytes {
-        let message =
-            format!("the body has {}; the limit is {}", counted(total, "byte"), limits.body_bytes);
-        return Err(Failure::new(ErrorCode::RequestBodyTooLarge, message));
-    }
+    let total = rope::admitted(rope, limits)?;
     let scored = path.ends_with("/evaluate");
     let body = rope::gather(rope, 0..total);
     let decoded = |inputs, carriage| Decoded {

@@ -130,24 +130,6 @@ impl Source {
     fn size(self) -> usize {
         self.0.size().unwrap_or(1)
     }
-
-    /// One element's value.
-    fn value(self, bytes: &[u8]) -> f64 {
-        use bytemuck::pod_read_unaligned as read;
-        match self.0 {
-            DType::Fp64 => read(bytes),
-            DType::Fp32 => f64::from(read::<f32>(bytes)),
-            DType::Fp16 => read::<f16>(bytes).to_f64(),
-            DType::Int64 => read::<i64>(bytes) as f64,
-            DType::Int32 => f64::from(read::<i32>(bytes)),
-            DType::Int16 => f64::from(read::<i16>(bytes)),
-            DType::Int8 => f64::from(read::<i8>(bytes)),
-            DType::Uint64 => read::<u64>(bytes) as f64,
-            DType::Uint32 => f64::from(read::<u32>(bytes)),
-            DType::Uint16 => f64::from(read::<u16>(bytes)),
-            _ => f64::from(bytes.first().copied().unwrap_or(0)),
-        }
-    }
 }
 
 fn convert(
@@ -174,7 +156,8 @@ fn convert(
         buffer.bytes_mut().copy_from_slice(data);
         return Ok(Data::Owned(buffer));
     }
-    let values = data.chunks_exact(source.size()).map(|bytes| source.value(bytes));
+    let values =
+        data.chunks_exact(source.size()).map(|bytes| source.0.number(bytes).unwrap_or(f64::NAN));
     match spec.dtype {
         DType::Fp64 => fill(buffer.typed_mut(), values, |value| value),
         DType::Fp16 => fill(buffer.typed_mut(), values, f16::from_f64),

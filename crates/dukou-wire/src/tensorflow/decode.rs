@@ -11,7 +11,7 @@ use crate::{
     Carriage, DecodeLimits, Decoded,
     json::{Scanner, Stop},
     rope,
-    sentence::{counted, quoted},
+    sentence::quoted,
 };
 
 /// Decodes a predict request's body, `instances` (a row an element) or `inputs` (whole tensors), or what
@@ -29,12 +29,7 @@ pub fn decode(
     limits: &DecodeLimits,
     lease: &mut dyn FnMut(usize, usize) -> Buffer,
 ) -> Result<Decoded, Failure> {
-    let total = rope::length(rope);
-    if total > limits.body_bytes {
-        let message =
-            format!("the body has {}; the limit is {}", counted(total, "byte"), limits.body_bytes);
-        return Err(Failure::new(ErrorCode::RequestBodyTooLarge, message));
-    }
+    let total = rope::admitted(rope, limits)?;
     let body = rope::gather(rope, 0..total);
     if body.is_empty() {
         let message = "JSON Parse error: The document is empty";

@@ -14,7 +14,7 @@ use crate::{
     json::{Scanner, Stop},
     keras::npy,
     rope,
-    sentence::{self, counted, quoted},
+    sentence::{self, quoted},
     tensorflow::{Lease, Values, object_stands},
 };
 
@@ -29,12 +29,7 @@ pub fn decode(
     limits: &DecodeLimits,
     lease: &mut Lease<'_>,
 ) -> Result<Decoded, Failure> {
-    let total = rope::length(rope);
-    if total > limits.body_bytes {
-        let message =
-            format!("the body has {}; the limit is {}", counted(total, "byte"), limits.body_bytes);
-        return Err(Failure::new(ErrorCode::RequestBodyTooLarge, message));
-    }
+    let total = rope::admitted(rope, limits)?;
     let body = rope::gather(rope, 0..total);
     if body.is_empty() {
         let message =

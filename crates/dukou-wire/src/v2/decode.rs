@@ -19,7 +19,7 @@ use crate::{
     Carriage, DecodeLimits, Decoded,
     json::{Scanner, Stop},
     rope,
-    sentence::{self, counted, quoted},
+    sentence::{self, quoted},
 };
 
 /// Decodes an inference's body.
@@ -51,12 +51,7 @@ pub(super) fn open(
     headers: &HeaderMap,
     limits: &DecodeLimits,
 ) -> Result<(Bytes, Option<usize>), Failure> {
-    let total = rope::length(rope);
-    if total > limits.body_bytes {
-        let message =
-            format!("the body has {}; the limit is {}", counted(total, "byte"), limits.body_bytes);
-        return Err(Failure::new(ErrorCode::RequestBodyTooLarge, message));
-    }
+    let total = rope::admitted(rope, limits)?;
     let header_length = header_length(headers, total)?;
     Ok((rope::gather(rope, 0..header_length.unwrap_or(total)), header_length))
 }
