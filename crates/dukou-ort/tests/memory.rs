@@ -53,8 +53,9 @@ fn sessions_over_shared_weights_cost_next_to_nothing_and_unloading_gives_back() 
 
     drop(more);
 
-    // The same without sharing costs the weights, each, and all of it comes back when they are unloaded.
-    // (The first rounds also pay what the runtime and the allocator keep for ever.)
+    // The same without sharing costs the weights, each, and they come back when they are unloaded. What the
+    // runtime and the allocator keep for ever is paid within the first rounds, and moves by a model's weights
+    // with the threads' timing; a leak of one model a round would move it by all the rounds.
     let round = || {
         let models: Vec<OrtModel> =
             (0..4).map(|_| runtime().open(plain.clone()).unwrap()).collect();
@@ -65,12 +66,13 @@ fn sessions_over_shared_weights_cost_next_to_nothing_and_unloading_gives_back() 
         round();
     }
     let before = private_dirty();
-    for _ in 0..3 {
+    const ROUNDS: usize = 8;
+    for _ in 0..ROUNDS {
         let loaded = round();
-        assert!(loaded - before > 3 * weight_bytes, "{} bytes", loaded - before);
+        assert!(loaded - before > 2 * weight_bytes, "{} bytes", loaded - before);
     }
     let after = private_dirty();
-    assert!(after < before + weight_bytes, "{after} bytes of {before} before");
+    assert!(after < before + ROUNDS / 2 * weight_bytes, "{after} bytes of {before} before");
     drop(first);
     assert_eq!(dukou_ort::mapped_bytes(), 0);
 }
