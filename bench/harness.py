@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,27 +95,50 @@ def compare(case: str, digits: Digits, options: Options) -> list[Entry]:
 
     A peer that does not start or answers wrongly is left out of later rounds; its entry says why.
     """
-    entries = open_entries(options.peers)
+
+    def turn(running: Running, entry: Entry) -> Figures:
+        check_running(running, digits, "1")
+        return measure(running, digits, options, entry)
+
+    return rounds(case, digits, options, turn, lambda figures: shown_load(figures, "requests"))
+
+
+def rounds(
+    case: str,
+    digits: Digits,
+    options: Options,
+    turn: Callable[[Running, Entry], Figures],
+    tell: Callable[[Figures], str],
+) -> list[Entry]:
+    """Rounds over all peers, A B C A B C, each started anew for its turn.
+
+    A peer whose turn is `Unavailable` is left out of later rounds; its entry says why. `tell` is the line of
+    progress about a turn.
+    """
+    opened = open_entries(options.peers)
     for at in range(options.rounds):
-        for peer, entry in entries:
+        for peer, entry in opened:
             if entry.unavailable is not None:
                 continue
             try:
                 with peer.start(digits, fresh_folder(case, peer.name)) as running:
                     entry.command = running.command
-                    check_running(running, digits, "1")
-                    measured = measure(running, digits, options, entry)
+                    figures = turn(running, entry)
             except Unavailable as error:
                 entry.unavailable = str(error)
                 say(f"round {at + 1}  {peer.name}: {error}")
                 continue
-            entry.rounds.append(measured)
-            say(
-                f"round {at + 1}/{options.rounds}  {peer.name:<11}"
-                f"{measured['server_cpu_us']:8.1f} µs server CPU  {measured['rate']:9.0f} requests/s  "
-                f"p99 {measured['p99_us'] / 1e3:.2f} ms  {measured['failed']:.0f} failed"
-            )
-    return [entry for _, entry in entries]
+            entry.rounds.append(figures)
+            say(f"round {at + 1}/{options.rounds}  {peer.name:<11}{tell(figures)}")
+    return [entry for _, entry in opened]
+
+
+def shown_load(figures: Figures, what: str) -> str:
+    """A turn under load in a line of progress; `what` was asked."""
+    return (
+        f"{figures['server_cpu_us']:8.1f} µs server CPU  {figures['rate']:9.0f} {what}/s  "
+        f"p99 {figures['p99_us'] / 1e3:.2f} ms  {figures['failed']:.0f} failed"
+    )
 
 
 def check_running(running: Running, digits: Digits, version: str) -> None:

@@ -9,11 +9,18 @@ from bench import calls
 from bench.cases.small_json import find, over_echo, panels_of, tables_of
 from bench.digits import load_digits
 from bench.figures import paired, ratio
-from bench.harness import Entry, Figures, Options, figures_of, fresh_folder, open_entries, say
+from bench.harness import (
+    Entry,
+    Figures,
+    Options,
+    figures_of,
+    fresh_folder,
+    rounds,
+    shown_load,
+)
 from bench.peers.peer import Running
 from bench.process import cpu_seconds, peak_rss_mb
 from bench.report import Goal, Result
-from bench.workplace import Unavailable
 
 NAME = "small-grpc"
 PEERS = ("echo-grpc", "dukou-grpc", "triton-grpc")
@@ -26,27 +33,15 @@ _SAYS = (
 
 def run(options: Options) -> Result:
     """All peers in interleaved rounds."""
-    digits, opened = load_digits(), open_entries(options.peers)
+    digits = load_digits()
     files = calls.write_messages(digits, fresh_folder(NAME, "messages"))
-    for at in range(options.rounds):
-        for peer, entry in opened:
-            if entry.unavailable is not None:
-                continue
-            try:
-                with peer.start(digits, fresh_folder(NAME, peer.name)) as running:
-                    entry.command = running.command
-                    measured = _measure(running, files, options, entry)
-            except Unavailable as error:
-                entry.unavailable = str(error)
-                say(f"round {at + 1}  {peer.name}: {error}")
-                continue
-            entry.rounds.append(measured)
-            say(
-                f"round {at + 1}/{options.rounds}  {peer.name:<11}"
-                f"{measured['server_cpu_us']:8.1f} µs server CPU  {measured['rate']:9.0f} calls/s  "
-                f"p99 {measured['p99_us'] / 1e3:.2f} ms  {measured['failed']:.0f} failed"
-            )
-    entries = [entry for _, entry in opened]
+    entries = rounds(
+        NAME,
+        digits,
+        options,
+        lambda running, entry: _measure(running, files, options, entry),
+        lambda figures: shown_load(figures, "calls"),
+    )
     return Result(
         NAME, _SAYS, options, entries, tables_of(entries), _goals(entries), panels_of(entries)
     )

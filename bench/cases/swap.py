@@ -16,10 +16,8 @@ from bench.harness import (
     Figures,
     Options,
     check_running,
-    fresh_folder,
     load_of,
-    open_entries,
-    say,
+    rounds,
 )
 from bench.load import Load, read_report
 from bench.peers.peer import Running
@@ -43,27 +41,17 @@ _PHASES = ("before", "during", "after")
 def run(options: Options) -> Result:
     """A swap in each round."""
     digits = load_digits()
-    opened = open_entries(options.peers)
-    for at in range(options.rounds):
-        for peer, entry in opened:
-            if entry.unavailable is not None:
-                continue
-            try:
-                with peer.start(digits, fresh_folder(NAME, peer.name)) as running:
-                    entry.command = running.command
-                    figures = _measure(running, digits, options, entry)
-            except Unavailable as error:
-                entry.unavailable = str(error)
-                say(f"round {at + 1}  {peer.name}: {error}")
-                continue
-            entry.rounds.append(figures)
-            say(
-                f"round {at + 1}/{options.rounds}  {peer.name:<8}"
-                f"{figures['failed']:.0f} of {figures['requests']:.0f} failed, swap "
-                f"{figures['swap_ms']:.0f} ms, p99 {figures['before_p99_us'] / 1e3:.2f} → "
-                f"{figures['during_p99_us'] / 1e3:.2f} → {figures['after_p99_us'] / 1e3:.2f} ms"
-            )
-    entries = [entry for _, entry in opened]
+    entries = rounds(
+        NAME,
+        digits,
+        options,
+        lambda running, entry: _measure(running, digits, options, entry),
+        lambda figures: (
+            f"{figures['failed']:.0f} of {figures['requests']:.0f} failed, swap "
+            f"{figures['swap_ms']:.0f} ms, p99 {figures['before_p99_us'] / 1e3:.2f} → "
+            f"{figures['during_p99_us'] / 1e3:.2f} → {figures['after_p99_us'] / 1e3:.2f} ms"
+        ),
+    )
     return Result(
         NAME, _SAYS, options, entries, [_table(entries)], _goals(entries), _panels(entries)
     )
