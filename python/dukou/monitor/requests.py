@@ -6,26 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dukou.base.dtypes import NUMPY
+
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
     Array = np.ndarray[Any, Any]
 
-_NUMPY = {
-    "BOOL": "?",
-    "UINT8": "u1",
-    "UINT16": "<u2",
-    "UINT32": "<u4",
-    "UINT64": "<u8",
-    "INT8": "i1",
-    "INT16": "<i2",
-    "INT32": "<i4",
-    "INT64": "<i8",
-    "FP16": "<f2",
-    "FP32": "<f4",
-    "FP64": "<f8",
-}
 _WHOLE = "iub"
 
 
@@ -185,7 +173,7 @@ def decode_tensor(dtype: str, shape: Sequence[int], content: bytes) -> Array:
     if dtype == "BF16":
         wide = np.frombuffer(content, "<u2").astype("<u4") << 16
         return wide.view("<f4").reshape(shape)
-    return np.frombuffer(content, _NUMPY[dtype]).reshape(shape)
+    return np.frombuffer(content, NUMPY[dtype]).reshape(shape)
 
 
 def encode_tensor(dtype: str, array: Array) -> bytes:
@@ -197,4 +185,4 @@ def encode_tensor(dtype: str, array: Array) -> bytes:
         return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
     if dtype == "BF16":
         return bytes((np.asarray(array, "<f4").view("<u4") >> 16).astype("<u2").tobytes())
-    return bytes(np.ascontiguousarray(array, _NUMPY[dtype]).tobytes())
+    return bytes(np.ascontiguousarray(array, NUMPY[dtype]).tobytes())

@@ -11,21 +11,8 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-# V2's dtypes as `struct` and NumPy name them; BYTES has no fixed size.
-_DTYPES = {
-    "BOOL": "?",
-    "UINT8": "u1",
-    "UINT16": "<u2",
-    "UINT32": "<u4",
-    "UINT64": "<u8",
-    "INT8": "i1",
-    "INT16": "<i2",
-    "INT32": "<i4",
-    "INT64": "<i8",
-    "FP16": "<f2",
-    "FP32": "<f4",
-    "FP64": "<f8",
-}
+from dukou.base.dtypes import NUMPY
+
 # Fields of an answer that are each server's own matter.
 _OWN = ("model_version", "model_name", "id", "parameters")
 # From so many numbers on they are compared all at once.
@@ -134,7 +121,7 @@ def _elements(datatype: str, raw: bytes) -> list[Any]:
     if datatype == "BF16":  # the upper half of a float32
         wide = np.frombuffer(raw, "<u2").astype(np.uint32) << 16
         return list(wide.view(np.float32).tolist())
-    return list(np.frombuffer(raw, _DTYPES[datatype]).tolist())
+    return list(np.frombuffer(raw, NUMPY[datatype]).tolist())
 
 
 def _differences(old: Any, new: Any, place: str, tolerance: Tolerance) -> Iterator[str]:
