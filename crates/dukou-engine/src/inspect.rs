@@ -1,8 +1,6 @@
 //! What Triton's extensions tell of a model, out of the table and the counters: no dialect's words, but the
 //! facts that each puts into its own.
 
-use std::collections::BTreeMap;
-
 use dukou_wire::v2::{Configuration, Spent, Statistics};
 
 use crate::{
@@ -50,14 +48,8 @@ pub fn statistics(
     serving: &Serving,
     wanted: impl Fn(&Model, &Lane) -> bool,
 ) -> Vec<Statistics> {
-    let mut sums: BTreeMap<(String, String), Totals> = BTreeMap::new();
-    for (key, totals) in engine.state.arms() {
-        // Nobody asked a shadow.
-        if key.arm.as_str() != "shadow" {
-            let version = (key.model.as_str().to_owned(), key.version.as_str().to_owned());
-            sums.entry(version).or_default().merge(&totals);
-        }
-    }
+    // Nobody asked a shadow.
+    let (mut sums, _shadows) = engine.state.by_version();
     let lanes = serving
         .models
         .iter()

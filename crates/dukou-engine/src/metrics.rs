@@ -3,7 +3,6 @@
 //! Histograms have fixed buckets, so that those of many engines add up.
 
 use std::{
-    collections::BTreeMap,
     fmt::{Display, Write},
     sync::atomic::Ordering::Relaxed,
 };
@@ -17,70 +16,60 @@ use crate::{
     engine::Engine,
     metrics_peers::{self, Names},
     serving::Serving,
-    state::{Fallbacks, resident_bytes},
+    state::{ByVersion, Fallbacks, resident_bytes},
     table::Dialect,
 };
 
 /// The content type of [`render`]'s text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A model and a version, whatever the arm and revision.
-pub(crate) type ByVersion = BTreeMap<(String, String), Totals>;
-
 /// Every metric as text: ours, what control told, and the same counters in another server's names where
 /// they are asked for.
 pub fn render(engine: &Engine, names: Option<Names>) -> String {
-    let mut page = Page(render_own(engine));
+    let (answered, shadows) = engine.state.by_version();
+    let mut page = own(engine, &answered, &shadows);
     for told in engine.gauges.load().iter() {
         page.gauge(&told.name, &told.help, told.value);
     }
     if let Some(names) = names {
-        let state = &engine.state;
-        let (by_version, _) = by_version(engine);
+        let refused = engine.state.refusals();
         let serving = engine.serving.load_full();
-        metrics_peers::append(&mut page, names, &by_version, &state.refusals(), serving.as_deref());
+        metrics_peers::append(&mut page, names, &answered, &refused, serving.as_deref());
     }
     page.0
 }
 
-/// What every version counted: where callers got its answers, and where it was a shadow.
-fn by_version(engine: &Engine) -> (ByVersion, ByVersion) {
-    let (mut answered, mut shadows) = (ByVersion::new(), ByVersion::new());
-    for (key, totals) in engine.state.arms() {
-        let version = (key.model.as_str().to_owned(), key.version.as_str().to_owned());
-        let versions = if key.arm.as_str() == "shadow" { &mut shadows } else { &mut answered };
-        versions.entry(version).or_default().merge(&totals);
-    }
-    (answered, shadows)
-}
-
 /// The metrics that the engine has itself.
 pub fn render_own(engine: &Engine) -> String {
+    let (answered, shadows) = engine.state.by_version();
+    own(engine, &answered, &shadows).0
+}
+
+fn own(engine: &Engine, by_version: &ByVersion, shadows: &ByVersion) -> Page {
     let state = &engine.state;
-    let (by_version, shadows) = by_version(engine);
     let serving = engine.serving.load_full();
     let mut page = Page(String::with_capacity(16 * 1024));
-    requests(&mut page, &by_version, &state.refusals());
+    requests(&mut page, by_version, &state.refusals());
     times(
         &mut page,
         "dukou_request_seconds",
         "From a request's head to its answer.",
-        &by_version,
+        by_version,
         |t| &t.request,
     );
     times(
         &mut page,
         "dukou_queue_seconds",
         "From the queue's door to the run, a request each.",
-        &by_version,
+        by_version,
         |t| &t.queue,
     );
-    times(&mut page, "dukou_compute_seconds", "In the model, a batch each.", &by_version, |t| {
+    times(&mut page, "dukou_compute_seconds", "In the model, a batch each.", by_version, |t| {
         &t.compute
     });
-    batch_rows(&mut page, &by_version);
-    shadow_rows(&mut page, &shadows);
-    found(&mut page, &by_version);
+    batch_rows(&mut page, by_version);
+    shadow_rows(&mut page, shadows);
+    found(&mut page, by_version);
     fallbacks(&mut page, &state.fallbacks());
     tap(&mut page, engine);
 
@@ -114,7 +103,7 @@ pub fn render_own(engine: &Engine) -> String {
         caches(&mut page, &serving);
         replicas(&mut page, &serving);
     }
-    page.0
+    page
 }
 
 fn shadow_rows(page: &mut Page, shadows: &ByVersion) {

@@ -9,8 +9,9 @@ use dukou_types::ErrorCode;
 use crate::{
     cache::Found,
     counters::{BOUNDS_US, Totals},
-    metrics::{Buckets, ByVersion, Page},
+    metrics::{Buckets, Page},
     serving::Serving,
+    state::ByVersion,
     table::Dialect,
 };
 

@@ -210,12 +210,7 @@ where
                 drop(table);
                 let frames = match came {
                     Came::Message(heard) => heard.message,
-                    Came::Body(body) => {
-                        let frames = read_body(body, most, patience).await?;
-                        visit.body_was_read = true;
-                        visit.bytes_in = frames.iter().map(Bytes::len).sum();
-                        open_body(frames, &head.headers, most)?
-                    }
+                    Came::Body(body) => read_whole(body, head, (most, patience), visit).await?,
                 };
                 let is_grpc = asked.dialect.is_grpc();
                 let (status, text) =
@@ -267,11 +262,8 @@ where
     let (frames, coding) = match came {
         Came::Message(heard) => (heard.message, heard.coding),
         Came::Body(body) => {
-            let reading = read_body(body, limits.body_bytes, patience);
-            let frames = before(latest, reading).await??;
-            visit.body_was_read = true;
-            visit.bytes_in = frames.iter().map(Bytes::len).sum();
-            (open_body(frames, &head.headers, limits.body_bytes)?, None)
+            let reading = read_whole(body, head, (limits.body_bytes, patience), visit);
+            (before(latest, reading).await??, None)
         }
     };
     let version = &*lane.version;
@@ -385,6 +377,23 @@ impl Answer {
         }
         response
     }
+}
+
+/// Reads a request's body to its end, which may come in `patience` and have so many bytes, and inflates it
+/// where it is compressed.
+async fn read_whole<B>(
+    body: B,
+    head: &Parts,
+    (most, patience): (usize, Duration),
+    visit: &mut Visit<'_>,
+) -> Result<grpc::Message, Failure>
+where
+    B: Body<Data = Bytes, Error: std::error::Error + 'static>,
+{
+    let frames = read_body(body, most, patience).await?;
+    visit.body_was_read = true;
+    visit.bytes_in = frames.iter().map(Bytes::len).sum();
+    open_body(frames, &head.headers, most)
 }
 
 /// An inference with the only model there is, by that model's name.

@@ -188,7 +188,21 @@ impl State {
         }
         rows
     }
+
+    /// What every version counted: where callers got its answers, and where it was a shadow.
+    pub fn by_version(&self) -> (ByVersion, ByVersion) {
+        let (mut answered, mut shadows) = (ByVersion::new(), ByVersion::new());
+        for (key, totals) in self.arms() {
+            let version = (key.model.as_str().to_owned(), key.version.as_str().to_owned());
+            let versions = if key.arm.as_str() == "shadow" { &mut shadows } else { &mut answered };
+            versions.entry(version).or_default().merge(&totals);
+        }
+        (answered, shadows)
+    }
 }
+
+/// What was counted, by model and version, whatever the arm and revision.
+pub type ByVersion = BTreeMap<(String, String), Totals>;
 
 /// The resident set of this process in bytes; 0 where the system does not say.
 pub fn resident_bytes() -> u64 {
