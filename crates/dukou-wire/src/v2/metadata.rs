@@ -6,7 +6,15 @@ use super::encode::{push_list, push_parameters};
 use crate::json::{push_integer, push_text};
 
 /// The extensions of the protocol that are spoken.
-pub(crate) const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "parameters"];
+pub(crate) const EXTENSIONS: [&str; 7] = [
+    "classification",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "model_configuration",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+];
 
 /// `{"live":true}`.
 pub fn encode_live(live: bool) -> Vec<u8> {
@@ -134,7 +142,7 @@ mod tests {
             (encode_model_ready("m\"", true), r#"{"name":"m\"","ready":true}"#),
             (
                 encode_server_metadata("0.1.0"),
-                r#"{"name":"dukou","version":"0.1.0","extensions":["binary_tensor_data","parameters"]}"#,
+                r#"{"name":"dukou","version":"0.1.0","extensions":["classification","model_repository","model_repository(unload_dependents)","model_configuration","binary_tensor_data","parameters","statistics"]}"#,
             ),
             (encode_model_list(["a", "b"]), r#"{"models":["a","b"]}"#),
             (encode_model_list([]), r#"{"models":[]}"#),
