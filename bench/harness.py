@@ -14,7 +14,7 @@ from bench.digits import TOLERANCE, Digits
 from bench.figures import Spread
 from bench.load import Load
 from bench.peers import open_peer
-from bench.peers.peer import Peer, Running
+from bench.peers.peer import Peer, Running, Work
 from bench.process import cpu_seconds, peak_rss_mb
 from bench.workplace import BUILD, BenchError, Unavailable
 
@@ -76,7 +76,7 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def open_entries(names: Sequence[str]) -> list[tuple[Peer, Entry]]:
+def open_entries(names: Sequence[str]) -> list[tuple[Peer[Any], Entry]]:
     """The peers with an empty entry each. One that is not installed says so in its entry."""
     opened = []
     for name in names:
@@ -105,7 +105,7 @@ def compare(case: str, digits: Digits, options: Options) -> list[Entry]:
 
 def rounds(
     case: str,
-    digits: Digits,
+    work: Work,
     options: Options,
     turn: Callable[[Running, Entry], Figures],
     tell: Callable[[Figures], str],
@@ -121,7 +121,7 @@ def rounds(
             if entry.unavailable is not None:
                 continue
             try:
-                with peer.start(digits, fresh_folder(case, peer.name)) as running:
+                with peer.start(work, fresh_folder(case, peer.name)) as running:
                     entry.command = running.command
                     figures = turn(running, entry)
             except Unavailable as error:

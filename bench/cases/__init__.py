@@ -13,6 +13,7 @@ from bench.workplace import BenchError
 CASES = {
     "small-json": "bench.cases.small_json",
     "small-grpc": "bench.cases.small_grpc",
+    "big-binary": "bench.cases.big_binary",
     "swap": "bench.cases.swap",
     "start": "bench.cases.start",
     "guarded": "bench.cases.guarded",

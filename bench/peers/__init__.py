@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 from bench.peers.peer import Peer
 from bench.workplace import BenchError
@@ -11,6 +12,7 @@ from bench.workplace import BenchError
 PEERS = {
     "echo": "bench.peers.echo:Echo",
     "echo-grpc": "bench.peers.echo:EchoCalls",
+    "echo-both-ways": "bench.peers.images:EchoBothWays",
     "naive-rust": "bench.peers.naive_rust:NaiveRust",
     "dukou": "bench.peers.dukou:Dukou",
     "dukou-cached": "bench.peers.dukou:DukouCached",
@@ -18,12 +20,14 @@ PEERS = {
     "dukou-gateway": "bench.peers.gateway:DukouGateway",
     "triton": "bench.peers.triton:Triton",
     "dukou-grpc": "bench.peers.dukou:DukouCalls",
+    "dukou-images": "bench.peers.images:DukouImages",
+    "triton-images": "bench.peers.images:TritonImages",
     "triton-grpc": "bench.peers.triton:TritonCalls",
     "mosec": "bench.peers.mosec:Mosec",
 }
 
 
-def open_peer(name: str) -> Peer:
+def open_peer(name: str) -> Peer[Any]:
     """The peer of this name.
 
     Raises:
@@ -32,5 +36,5 @@ def open_peer(name: str) -> Peer:
     if name not in PEERS:
         raise BenchError(f"`{name}` is not one of {', '.join(PEERS)}")
     module, _, attribute = PEERS[name].partition(":")
-    peer: Peer = getattr(importlib.import_module(module), attribute)()
+    peer: Peer[Any] = getattr(importlib.import_module(module), attribute)()
     return peer

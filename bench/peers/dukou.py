@@ -120,12 +120,12 @@ def dukou_command() -> list[str]:
 
 @contextmanager
 def serve(
-    files: Sequence[Path], folder: Path, words: Sequence[str] = ()
+    files: Sequence[Path], folder: Path, words: Sequence[str] = (), *, name: str = NAME
 ) -> Iterator[tuple[ServerProcess, dict[str, str]]]:
     """`dukou serve` with a home of its own; what it says once it is ready."""
     command: list[str | Path] = [*dukou_command(), "serve", *files]
     for at in range(len(files)):
-        command += ["--name", NAME if at == 0 else f"{NAME}-{at}"]
+        command += ["--name", name if at == 0 else f"{name}-{at}"]
     command += ["--port", "0", "--json", *words]
     environment = {
         "DUKOU_HOME": str(folder / "home"),

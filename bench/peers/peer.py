@@ -6,9 +6,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from bench.digits import Digits
+# What a case has its servers do: the model, and requests with their answers.
+Work = TypeVar("Work", contravariant=True)
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Running:
         return words
 
 
-class Peer(Protocol):
-    """A server that can be started on the bench's model."""
+class Peer(Protocol[Work]):
+    """A server that can be started on a case's model."""
 
     name: str
     settings: str
@@ -55,7 +56,7 @@ class Peer(Protocol):
     def versions(self) -> dict[str, str]:
         """Of what it is made of."""
 
-    def start(self, digits: Digits, folder: Path) -> AbstractContextManager[Running]:
+    def start(self, work: Work, folder: Path, /) -> AbstractContextManager[Running]:
         """Starts it with its files in `folder`; the end of the block ends it.
 
         Raises:

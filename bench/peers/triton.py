@@ -42,9 +42,9 @@ class Triton:
     _calls = False
 
     def __init__(self) -> None:
-        self._instances = len(os.sched_getaffinity(0))
+        self.instances = len(os.sched_getaffinity(0))
         self.settings = (
-            f"python backend calling ONNX Runtime (1 thread), {self._instances} instances, "
+            f"python backend calling ONNX Runtime (1 thread), {self.instances} instances, "
             f"dynamic batching up to {_MAX_BATCH} without delay, explicit model control"
         )
 
@@ -53,34 +53,16 @@ class Triton:
         return installed("nvidia-pytriton", "onnxruntime", "numpy")
 
     @contextmanager
-    def start(self, digits: Digits, folder: Path) -> Iterator[Running]:
+    def start(self, digits: Digits, folder: Path, /) -> Iterator[Running]:
         """On ports that were free a moment ago: it takes no port 0."""
-        packages = site_packages()
-        home = packages / "pytriton" / "tritonserver"
-        backends = home / "backends"
-        self._place_stub(home)
+        place_stub()
         repository = folder / "models"
         shutil.rmtree(repository, ignore_errors=True)
         model = repository / NAME
         self._place(model, digits, "1")
-        config = _CONFIG.format(name=NAME, batch=_MAX_BATCH, instances=self._instances)
+        config = _CONFIG.format(name=NAME, batch=_MAX_BATCH, instances=self.instances)
         (model / "config.pbtxt").write_text(config, "utf-8")
-        port, calls = free_port(), free_port()
-        command: list[str | Path] = [home / "bin" / "tritonserver"]
-        command += ["--model-repository", repository, "--backend-directory", backends]
-        command += ["--model-control-mode", "explicit", "--load-model", NAME]
-        command += ["--http-address", "127.0.0.1", "--http-port", str(port)]
-        door = ["--grpc-address", "127.0.0.1", "--grpc-port", str(calls)]
-        door = door if self._calls else ["--allow-grpc", "false"]
-        command += ["--metrics-port", str(free_port()), *door]
-        environment = {
-            "LD_LIBRARY_PATH": str(packages / "nvidia_pytriton.libs"),
-            "PATH": f"{peers_python().parent}:{os.environ['PATH']}",
-            "PYTHONPATH": str(packages),
-        }
-        with ServerProcess(command, folder / "log", environment) as server:
-            base = f"http://127.0.0.1:{port}"
-            server.wait_ready(f"{base}/v2/models/{NAME}/ready")
+        with triton_server(repository, NAME, folder, calls=self._calls) as (server, base, calls):
 
             def swap() -> None:
                 self._place(model, digits, "2")
@@ -89,11 +71,7 @@ class Triton:
                 with urllib.request.urlopen(request, timeout=60):
                     pass
 
-            url = (
-                f"http://127.0.0.1:{calls}{METHOD}"
-                if self._calls
-                else f"{base}/v2/models/{NAME}/infer"
-            )
+            url = f"{calls}{METHOD}" if self._calls else f"{base}/v2/models/{NAME}/infer"
             yield Running(server.pid, url, server.command, server.started_at, swap=swap)
 
     def _place(self, model: Path, digits: Digits, version: str) -> None:
@@ -102,21 +80,53 @@ class Triton:
         shutil.copy(_MODEL_PROGRAM, place / "model.py")
         shutil.copy(digits.files[version], place / "model.onnx")
 
-    def _place_stub(self, home: Path) -> None:
-        """The wheel has one stub an interpreter version; the server looks for it beside the backend."""
-        stub = home / "backends" / "python" / "triton_python_backend_stub"
-        major_minor = _ask_python("import sys; print('%d.%d' % sys.version_info[:2])")
-        source = home / "python_backend_stubs" / major_minor / stub.name
-        if not source.is_file():
-            raise Unavailable(f"the wheel has no python backend for Python {major_minor}")
-        shutil.copy(source, stub)
-
 
 class TritonCalls(Triton):
     """Its gRPC door."""
 
     name = "triton-grpc"
     _calls = True
+
+
+@contextmanager
+def triton_server(
+    repository: Path, model: str, folder: Path, *, calls: bool = False
+) -> Iterator[tuple[ServerProcess, str, str]]:
+    """The server on a repository, once the model is ready; its addresses of HTTP and of gRPC, whose door
+    is open where `calls`."""
+    home = _home()
+    port, port_of_calls = free_port(), free_port()
+    command: list[str | Path] = [home / "bin" / "tritonserver"]
+    command += ["--model-repository", repository, "--backend-directory", home / "backends"]
+    command += ["--model-control-mode", "explicit", "--load-model", model]
+    command += ["--http-address", "127.0.0.1", "--http-port", str(port)]
+    door = ["--grpc-address", "127.0.0.1", "--grpc-port", str(port_of_calls)]
+    door = door if calls else ["--allow-grpc", "false"]
+    command += ["--metrics-port", str(free_port()), *door]
+    environment = {
+        "LD_LIBRARY_PATH": str(site_packages() / "nvidia_pytriton.libs"),
+        "PATH": f"{peers_python().parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(site_packages()),
+    }
+    with ServerProcess(command, folder / "log", environment) as server:
+        base = f"http://127.0.0.1:{port}"
+        server.wait_ready(f"{base}/v2/models/{model}/ready")
+        yield server, base, f"http://127.0.0.1:{port_of_calls}"
+
+
+def place_stub() -> None:
+    """The wheel has one stub an interpreter version; the server looks for it beside the backend."""
+    home = _home()
+    stub = home / "backends" / "python" / "triton_python_backend_stub"
+    major_minor = _ask_python("import sys; print('%d.%d' % sys.version_info[:2])")
+    source = home / "python_backend_stubs" / major_minor / stub.name
+    if not source.is_file():
+        raise Unavailable(f"the wheel has no python backend for Python {major_minor}")
+    shutil.copy(source, stub)
+
+
+def _home() -> Path:
+    return site_packages() / "pytriton" / "tritonserver"
 
 
 def free_port() -> int:

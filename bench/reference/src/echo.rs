@@ -1,13 +1,17 @@
 //! The bare echo: what HTTP itself costs on this machine.
 //!
-//! Every request's body is read to its end and answered with the same fixed bytes. Nothing is parsed.
+//! Every request's body is read to its end and answered with the same fixed bytes, or with itself, as it
+//! came. Nothing is parsed.
 //! Each thread is a runtime of its own and connections are dealt out in turn, so that two threads
 //! carry the same load in every run.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     io,
     net::{TcpListener, TcpStream},
+    pin::Pin,
+    task::{Context, Poll},
     thread,
 };
 
@@ -15,7 +19,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Request, Response,
-    body::Incoming,
+    body::{Frame, Incoming, SizeHint},
     header::{CONTENT_TYPE, HeaderMap, HeaderValue},
     server::conn::{http1, http2},
     service::service_fn,
@@ -31,6 +35,8 @@ const HAND_OVER: usize = 1024;
 pub enum Speech {
     /// HTTP/1.1.
     Http1,
+    /// HTTP/1.1, and every body is answered with itself.
+    Both,
     /// HTTP/2, with the trailers that a call of gRPC ends with.
     Calls,
 }
@@ -86,6 +92,10 @@ async fn connection(
             let service = service_fn(move |request| reply(request, answer.clone()));
             http1::Builder::new().serve_connection(stream, service).await?;
         }
+        Speech::Both => {
+            let service = service_fn(reply_same);
+            http1::Builder::new().serve_connection(stream, service).await?;
+        }
         Speech::Calls => {
             let service = service_fn(move |request| reply_call(request, answer.clone()));
             http2::Builder::new(TokioExecutor::new())
@@ -123,4 +133,43 @@ async fn reply(
     let mut response = Response::new(Full::new(answer));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
+}
+
+/// What came, in the pieces in which it came: nothing is copied.
+async fn reply_same(
+    request: Request<Incoming>,
+) -> Result<Response<impl hyper::body::Body<Data = Bytes, Error = Infallible>>, Infallible> {
+    let mut body = request.into_body();
+    let mut pieces = VecDeque::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        pieces.extend(frame.into_data());
+    }
+    let mut response = Response::new(Pieces(pieces));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    Ok(response)
+}
+
+/// A body of pieces.
+struct Pieces(VecDeque<Bytes>);
+
+impl hyper::body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
+    }
 }

@@ -20,9 +20,14 @@ impl Flags {
         Ok(Self(values))
     }
 
+    /// The value of `name`, where it was given.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
     /// The value of `name`, or an error that names it.
     pub fn required(&self, name: &str) -> Result<&str, String> {
-        self.0.get(name).map(String::as_str).ok_or_else(|| format!("`--{name}` is missing"))
+        self.get(name).ok_or_else(|| format!("`--{name}` is missing"))
     }
 
     /// The value of `name` as a number, or `default` where it was not given.
@@ -34,7 +39,7 @@ impl Flags {
 
     /// The value of `name`, or `default`.
     pub fn text<'a>(&'a self, name: &str, default: &'a str) -> &'a str {
-        self.0.get(name).map_or(default, String::as_str)
+        self.get(name).unwrap_or(default)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use dukou_types::{ErrorCode, Failure, ModelName, RequestId};
 use dukou_wire::{
-    Dialect, Selector, Target,
-    grpc::{self, Inserts, health},
+    Dialect, Inserts, Selector, Target,
+    grpc::{self, health},
     tensorflow_grpc, torchserve_grpc,
     v2::{Configuration, Statistics},
     v2_grpc,

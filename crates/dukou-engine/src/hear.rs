@@ -9,8 +9,8 @@ use std::{error::Error as StdError, time::Duration};
 use bytes::Bytes;
 use dukou_types::{ErrorCode, Failure};
 use dukou_wire::{
-    Addressed, Coding, Target,
-    grpc::{self, Message, PREFIX},
+    Addressed, Coding, Message, Target,
+    grpc::{self, PREFIX},
 };
 use http::request::Parts;
 use hyper::body::Body;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use dukou_remote::ReplicaState;
-use dukou_types::ErrorCode;
+use dukou_types::{ErrorCode, copied_bytes};
 
 use crate::{
     cache::{Found, Kept},
@@ -72,6 +72,7 @@ fn own(engine: &Engine, by_version: &ByVersion, shadows: &ByVersion) -> Page {
     found(&mut page, by_version);
     fallbacks(&mut page, &state.fallbacks());
     tap(&mut page, engine);
+    copied(&mut page);
 
     page.gauge(
         "dukou_connections",
@@ -130,6 +131,15 @@ fn security(page: &mut Page, engine: &Engine) {
     page.family(NAME, "counter", "Refusals that somebody who guards the server wants to see.");
     for (code, count) in engine.security.counts() {
         page.sample(NAME, &[("code", code.as_str())], count);
+    }
+}
+
+fn copied(page: &mut Page) {
+    const NAME: &str = "dukou_copied_bytes_total";
+    page.family(NAME, "counter", "Bytes of large tensors copied between socket and model.");
+    let (into, out) = copied_bytes();
+    for (direction, bytes) in [("in", into), ("out", out)] {
+        page.sample(NAME, &[("direction", direction)], bytes);
     }
 }
 

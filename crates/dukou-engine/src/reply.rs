@@ -13,11 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use dukou_types::{ErrorCode, Failure, RequestId};
-use dukou_wire::{
-    Coding, Dialect, Head, Target,
-    grpc::{self, Inserts},
-    v2,
-};
+use dukou_wire::{Coding, Dialect, Head, Inserts, Message, Target, grpc, v2, woven};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version,
     header::{
@@ -82,7 +78,7 @@ impl Rope {
 
     /// A text with what stands in it uncopied.
     pub fn woven(text: Vec<u8>, inserts: Inserts) -> Self {
-        Self { pieces: grpc::woven(text, inserts), ..Self::default() }
+        Self { pieces: woven(text, inserts), ..Self::default() }
     }
 
     /// A call's answer that went well: one message, with room for its envelope before it. Says whether it
@@ -98,7 +94,7 @@ impl Rope {
     }
 
     /// What is left of it.
-    pub fn into_pieces(self) -> grpc::Message {
+    pub fn into_pieces(self) -> Message {
         self.pieces.into_iter().skip(self.next).collect()
     }
 

@@ -17,11 +17,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use dukou_types::{ErrorCode, Failure, InferResponse, Tensor};
+use dukou_types::{ErrorCode, Failure, InferResponse, LARGE, Tensor};
 use dukou_wire::{
-    Addressed, Carriage, Coding, DecodeLimits, Dialect, EncodeContext, Selector, Sent, Target,
+    Addressed, Carriage, Coding, DecodeLimits, Dialect, EncodeContext, Inserts, Message, Selector,
+    Sent, Target,
     grpc::{self, PREFIX},
-    open_body, seal_body, v2,
+    open_body, seal_body, v2, woven,
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode,
@@ -216,7 +217,7 @@ where
                 let (status, text) =
                     manage::answer(&door.engine, &caller, head, asked, &frames).await?;
                 return Ok(if is_grpc {
-                    let message = Rope::message(text, grpc::Inserts::new(), None);
+                    let message = Rope::message(text, Inserts::new(), None);
                     Answer::of_call(message.0, None, None)
                 } else {
                     Answer::changed(status, text)
@@ -298,7 +299,7 @@ where
     visit.served_by = response.served_by.clone();
 
     // encode: in the client's dialect and the carriage that it asked for.
-    let mut out = Vec::with_capacity(encoded_size(&response, dialect));
+    let mut out = Vec::with_capacity(encoded_size(&response, dialect, &carriage));
     if dialect.is_grpc() {
         out.resize(PREFIX, 0);
     }
@@ -325,7 +326,7 @@ where
     }
     let content_type = HeaderValue::from_static(encoded.content_type());
     let header_length = encoded.header_length;
-    let pieces = grpc::woven(out, encoded.inserts);
+    let pieces = woven(out, encoded.inserts);
     // Of the servers that ours stands in for, only Triton compresses what it answers.
     let (pieces, coding) =
         if dialect == Dialect::V2 { seal_body(pieces, &head.headers) } else { (pieces, None) };
@@ -353,7 +354,7 @@ impl Answer {
     }
 
     /// A call's message in its envelope, and whether it says that it is the last.
-    pub(crate) fn into_message(self) -> (grpc::Message, bool) {
+    pub(crate) fn into_message(self) -> (Message, bool) {
         (self.body.into_pieces(), self.says_final)
     }
 
@@ -386,7 +387,7 @@ async fn read_whole<B>(
     head: &Parts,
     (most, patience): (usize, Duration),
     visit: &mut Visit<'_>,
-) -> Result<grpc::Message, Failure>
+) -> Result<Message, Failure>
 where
     B: Body<Data = Bytes, Error: std::error::Error + 'static>,
 {
@@ -484,13 +485,13 @@ fn complete(response: &InferResponse, lane: &Lane) -> Result<(), Failure> {
 }
 
 /// About how many bytes an answer takes on the wire: a number of four bytes as up to twelve digits.
-fn encoded_size(response: &InferResponse, dialect: Dialect) -> usize {
-    if dialect.is_grpc() {
-        // What is large is not copied into it.
-        let small = |output: &Tensor| 96 + output.size().min(4096);
-        return 256 + response.outputs.iter().map(small).sum::<usize>();
-    }
-    256 + response.outputs.iter().map(|output| 96 + 3 * output.size()).sum::<usize>()
+fn encoded_size(response: &InferResponse, dialect: Dialect, carriage: &Carriage) -> usize {
+    let takes = |(place, output): (usize, &Tensor)| {
+        // What is large and raw is not copied into it.
+        let raw = dialect.is_grpc() || carriage.is_binary(place);
+        96 + if raw { output.size().min(LARGE) } else { 3 * output.size() }
+    };
+    256 + response.outputs.iter().enumerate().map(takes).sum::<usize>()
 }
 
 /// What a piece of the path comes to: a panic in it is a failure too.

@@ -17,8 +17,8 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use dukou_types::{ErrorCode, Failure};
 use dukou_wire::{
-    Addressed, Target,
-    grpc::{self, Inserts, Message, PREFIX, health},
+    Addressed, Inserts, Message, Target,
+    grpc::{self, PREFIX, health},
     v2_grpc,
 };
 use http::{HeaderMap, HeaderValue, Response, header::CONTENT_TYPE, request::Parts};

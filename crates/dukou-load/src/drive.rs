@@ -22,7 +22,7 @@ use tokio::{sync::Mutex, task::LocalSet};
 use crate::{
     bodies::Requests,
     connection::Connection,
-    expect::Expectation,
+    expect::{Expectation, Wanted},
     outcome::Loss,
     phases::{PhaseView, Phases},
     record::{Finished, Record},
@@ -40,7 +40,7 @@ struct Shared {
     settings: Settings,
     target: Target,
     requests: Vec<Vec<u8>>,
-    expected: Vec<Vec<serde_json::Value>>,
+    expected: Vec<Wanted>,
     phases: Arc<Phases>,
     clock: OnceLock<Clock>,
     ready: Barrier,

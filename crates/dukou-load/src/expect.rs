@@ -3,16 +3,27 @@
 //! The expected JSON must be *contained* in the answer: servers add fields of their own (versions,
 //! ids), and are free to.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde_json::Value;
 
 use crate::settings::{Settings, UsageError};
 
-/// What the answer to one body must contain.
+/// What is known of the answer to one body.
+#[derive(Clone)]
+pub enum Wanted {
+    /// It contains any one of these.
+    Contained(Vec<Value>),
+    /// It ends with these bytes.
+    Tail(Arc<[u8]>),
+}
+
+/// What the answer to one body must be.
 pub struct Expectation {
-    /// Any one of these.
-    wanted: Vec<Value>,
+    wanted: Wanted,
     tolerance: f64,
     /// The bytes of the last answer that was right: the next is most often the same, and comparing
     /// bytes costs a hundredth of reading JSON.
@@ -21,28 +32,38 @@ pub struct Expectation {
 
 impl Expectation {
     /// Reads what each body's answer may be; nothing where nothing is expected.
-    pub fn load(settings: &Settings, bodies: usize) -> Result<Vec<Vec<Value>>, UsageError> {
-        let first = read_all("--expect", &settings.expect, bodies)?;
-        let second = read_all("--or-expect", &settings.or_expect, bodies)?;
-        match (first.is_empty(), second.is_empty()) {
-            (true, false) => Err(UsageError::LoneAlternative),
-            (_, true) => Ok(first.into_iter().map(|one| vec![one]).collect()),
-            _ => Ok(first.into_iter().zip(second).map(|(one, other)| vec![one, other]).collect()),
+    pub fn load(settings: &Settings, bodies: usize) -> Result<Vec<Wanted>, UsageError> {
+        let first = read_all("--expect", &settings.expect, bodies, json)?;
+        let second = read_all("--or-expect", &settings.or_expect, bodies, json)?;
+        let tails = read_all("--expect-tail", &settings.expect_tail, bodies, |path| {
+            read(path).map(Arc::<[u8]>::from)
+        })?;
+        let contained = Wanted::Contained;
+        match (first.is_empty(), second.is_empty(), tails.is_empty()) {
+            (true, false, _) => Err(UsageError::LoneAlternative),
+            (false, _, false) => Err(UsageError::TwoExpectations),
+            (true, true, _) => Ok(tails.into_iter().map(Wanted::Tail).collect()),
+            (false, true, _) => Ok(first.into_iter().map(|one| contained(vec![one])).collect()),
+            _ => Ok(first.into_iter().zip(second).map(|(a, b)| contained(vec![a, b])).collect()),
         }
     }
 
-    /// For these, one of which must be there.
-    pub const fn new(wanted: Vec<Value>, tolerance: f64) -> Self {
+    /// For what is known.
+    pub const fn new(wanted: Wanted, tolerance: f64) -> Self {
         Self { wanted, tolerance, last_right: Vec::new() }
     }
 
     /// Whether `body` contains what is expected.
     pub fn holds(&mut self, body: &[u8]) -> bool {
+        let wanted = match &self.wanted {
+            Wanted::Contained(wanted) => wanted,
+            Wanted::Tail(tail) => return body.ends_with(tail),
+        };
         if !self.last_right.is_empty() && self.last_right == body {
             return true;
         }
         let right = serde_json::from_slice::<Value>(body)
-            .is_ok_and(|came| self.wanted.iter().any(|one| contains(&came, one, self.tolerance)));
+            .is_ok_and(|came| wanted.iter().any(|one| contains(&came, one, self.tolerance)));
         if right {
             self.last_right.clear();
             self.last_right.extend_from_slice(body);
@@ -52,12 +73,13 @@ impl Expectation {
 }
 
 /// One value a body: one file for all is repeated.
-fn read_all(
+fn read_all<T: Clone>(
     flag: &'static str,
     files: &[PathBuf],
     bodies: usize,
-) -> Result<Vec<Value>, UsageError> {
-    let mut wanted = files.iter().map(|path| read(path)).collect::<Result<Vec<Value>, _>>()?;
+    read: impl Fn(&Path) -> Result<T, UsageError>,
+) -> Result<Vec<T>, UsageError> {
+    let mut wanted = files.iter().map(|path| read(path)).collect::<Result<Vec<T>, _>>()?;
     match wanted.len() {
         1 => Ok(vec![wanted.remove(0); bodies]),
         count if count == 0 || count == bodies => Ok(wanted),
@@ -65,10 +87,13 @@ fn read_all(
     }
 }
 
-fn read(path: &Path) -> Result<Value, UsageError> {
-    let bytes =
-        std::fs::read(path).map_err(|error| UsageError::Unreadable { path: path.into(), error })?;
-    serde_json::from_slice(&bytes).map_err(|error| UsageError::NotJson { path: path.into(), error })
+fn read(path: &Path) -> Result<Vec<u8>, UsageError> {
+    std::fs::read(path).map_err(|error| UsageError::Unreadable { path: path.into(), error })
+}
+
+fn json(path: &Path) -> Result<Value, UsageError> {
+    serde_json::from_slice(&read(path)?)
+        .map_err(|error| UsageError::NotJson { path: path.into(), error })
 }
 
 fn contains(came: &Value, wanted: &Value, tolerance: f64) -> bool {
@@ -97,7 +122,7 @@ mod tests {
     #[test]
     fn an_answer_may_say_more_but_not_other() {
         let wanted = json!({"outputs": [{"name": "y", "data": [0.25, 1000.0]}]});
-        let mut expectation = Expectation::new(vec![wanted], 1e-3);
+        let mut expectation = Expectation::new(Wanted::Contained(vec![wanted]), 1e-3);
         let mut holds = |value: Value| expectation.holds(value.to_string().as_bytes());
         assert!(holds(json!({"outputs": [{"name": "y", "data": [0.2505, 1000.9], "more": 1}]})));
         assert!(!holds(json!({"outputs": [{"name": "y", "data": [0.26, 1000.0]}]})));
@@ -109,10 +134,19 @@ mod tests {
 
     #[test]
     fn the_same_bytes_hold_again_and_so_does_the_alternative() {
-        let mut expectation = Expectation::new(vec![json!([1]), json!([3])], 0.0);
+        let mut expectation =
+            Expectation::new(Wanted::Contained(vec![json!([1]), json!([3])]), 0.0);
         assert!(expectation.holds(b"[1]"));
         assert!(expectation.holds(b"[1]"));
         assert!(!expectation.holds(b"[2]"));
         assert!(expectation.holds(b"[3]"));
+    }
+
+    #[test]
+    fn a_tail_is_compared_byte_for_byte() {
+        let mut expectation = Expectation::new(Wanted::Tail([1, 2, 3].as_slice().into()), 0.0);
+        assert!(expectation.holds(b"{}\x01\x02\x03"));
+        assert!(!expectation.holds(b"{}\x01\x02\x04"));
+        assert!(!expectation.holds(b"\x02\x03"));
     }
 }

@@ -34,6 +34,7 @@ how
 what is checked
   --expect FILE         the answer must contain this JSON; as many as bodies, in their order
   --or-expect FILE      or this JSON, where two versions answer; given like --expect
+  --expect-tail FILE    the answer must end with these bytes: raw tensors behind V2's JSON
   --tolerance T         for its numbers, relative above 1 and absolute below (1e-4)
   --header-version      count answers by their `dukou-version` header
 
@@ -98,6 +99,8 @@ pub struct Settings {
     pub expect: Vec<PathBuf>,
     /// What they may contain instead.
     pub or_expect: Vec<PathBuf>,
+    /// What they must end with, byte for byte.
+    pub expect_tail: Vec<PathBuf>,
     /// For the numbers of it.
     pub tolerance: f64,
     /// Count answers by `dukou-version`.
@@ -149,6 +152,9 @@ pub enum UsageError {
     /// Not one expectation a body.
     #[error("{expected} `{flag}` were given for {bodies} bodies; give one a body, or one for all")]
     ExpectCount { flag: &'static str, expected: usize, bodies: usize },
+    /// Two kinds of expectation.
+    #[error("`--expect` and `--expect-tail` exclude each other")]
+    TwoExpectations,
     /// An alternative to nothing.
     #[error("`--or-expect` was given without `--expect`")]
     LoneAlternative,
@@ -181,6 +187,7 @@ pub fn parse(words: impl Iterator<Item = String>) -> Result<Command, UsageError>
         timeout: Duration::from_secs(10),
         expect: Vec::new(),
         or_expect: Vec::new(),
+        expect_tail: Vec::new(),
         tolerance: 1e-4,
         header_version: false,
         phases: false,
@@ -212,6 +219,7 @@ pub fn parse(words: impl Iterator<Item = String>) -> Result<Command, UsageError>
             "--timeout" => settings.timeout = seconds(&flag, &value()?)?,
             "--expect" => settings.expect.push(value()?.into()),
             "--or-expect" => settings.or_expect.push(value()?.into()),
+            "--expect-tail" => settings.expect_tail.push(value()?.into()),
             "--tolerance" => settings.tolerance = number(&flag, &value()?, "a number")?,
             "--header-version" => settings.header_version = true,
             "--phases" => settings.phases = true,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dukou_exec::Sink;
 use dukou_types::{
     Buffer, DType, Data, ErrorCode, Failure, InferRequest, InferResponse, Requested, Tensor,
+    note_copied_in,
 };
 use smallvec::SmallVec;
 
@@ -216,6 +217,7 @@ fn inputs(
             alone
         } else {
             let total = parts.clone().filter_map(Tensor::bytes).map(<[u8]>::len).sum();
+            note_copied_in(total);
             let mut gathered = loaded.pool.lease(total);
             let mut rest = gathered.bytes_mut();
             for part in parts.filter_map(Tensor::bytes) {

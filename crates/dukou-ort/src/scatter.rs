@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dukou_types::{
     Buffer, Data, InferRequest, InferResponse, Requested, SharedBytes, Tensor, TensorSpec,
+    note_copied_out,
 };
 use smallvec::SmallVec;
 
@@ -76,6 +77,7 @@ pub(crate) fn output(keep: &Keep<'_>, value: Value, spec: &TensorSpec) -> Result
     let place = value.data()?;
     let memory = OutputMemory { place, len, _value: value, _session: Arc::clone(keep.session) };
     let data = if len > 0 && keep.is_input(place) {
+        note_copied_out(len);
         let mut copy = keep.session.runtime.0.pool.lease(len);
         copy.bytes_mut().copy_from_slice(memory.as_ref());
         Data::Owned(copy)

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use dukou_types::{Param, Requested, Tensor};
 use smallvec::SmallVec;
 
-use crate::grpc::Inserts;
+use crate::rope::Inserts;
 
 /// What a decoder may spend on one body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -29,6 +29,7 @@ pub use addressed::{Addressed, Head, Selector, Target};
 pub use change::{Change, Listed, Operation, Outcome, Registration, Wanted, Wanting};
 pub use coding::{Coding, open_body, seal_body};
 pub use exchange::{Carriage, DecodeLimits, Decoded, EncodeContext, Encoded, Telling, Truth};
+pub use rope::{Inserts, Message, woven};
 pub use spoken::Sent;
 
 use dukou_types::{ErrorCode, Failure};

@@ -1,11 +1,16 @@
-//! A body as it arrived: frames, gathered at most once.
+//! A body in pieces: as it arrived in frames, gathered at most once, and as it leaves, with what is large
+//! standing in it uncopied.
 
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use dukou_types::{ErrorCode, Failure};
+use dukou_types::{Data, ErrorCode, Failure, LARGE, Tensor, note_copied_in, note_copied_out};
+use smallvec::SmallVec;
 
-use crate::{DecodeLimits, sentence::counted};
+use crate::{DecodeLimits, sentence::counted, v2};
+
+/// The frames of one body or message.
+pub type Message = SmallVec<[Bytes; 2]>;
 
 /// Bytes of all frames.
 pub(crate) fn length(rope: &[Bytes]) -> usize {
@@ -46,6 +51,7 @@ pub(crate) fn gather(rope: &[Bytes], range: Range<usize>) -> Bytes {
     if part.len() == range.len() {
         return first.slice(part);
     }
+    note_copied_in(range.len());
     let mut gathered = BytesMut::with_capacity(range.len());
     gathered.extend_from_slice(&first[part]);
     for (frame, part) in pieces_of_it {
@@ -56,11 +62,44 @@ pub(crate) fn gather(rope: &[Bytes], range: Range<usize>) -> Bytes {
 
 /// Copies `range` to `target`, which is as long.
 pub(crate) fn copy(rope: &[Bytes], range: Range<usize>, target: &mut [u8]) {
+    note_copied_in(range.len());
     let mut written = 0;
     for (frame, part) in pieces(rope, range) {
         let end = written + part.len();
         target[written..end].copy_from_slice(&frame[part]);
         written = end;
+    }
+}
+
+/// Bytes that stand at places of a text, in their order: what is large is not copied into it.
+pub type Inserts = SmallVec<[(usize, Bytes); 1]>;
+
+/// A text with its inserts, in pieces.
+pub fn woven(head: Vec<u8>, inserts: Inserts) -> Message {
+    let mut head = Bytes::from(head);
+    let mut pieces = Message::with_capacity(2 * inserts.len() + 1);
+    let mut before = 0;
+    for (place, bytes) in inserts {
+        pieces.push(head.split_to(place - before));
+        pieces.push(bytes);
+        before = place;
+    }
+    pieces.push(head);
+    pieces.retain(|piece| !piece.is_empty());
+    pieces
+}
+
+/// Appends a tensor's raw bytes, or has them stand at the end of `out` as they lie in the model's memory,
+/// where they are many and shared.
+pub(crate) fn push_elements(out: &mut Vec<u8>, tensor: &Tensor, inserts: &mut Inserts) {
+    match &tensor.data {
+        Data::Shared(shared) if tensor.size() >= LARGE => {
+            inserts.push((out.len(), Bytes::from_owner(shared.clone())));
+        }
+        _ => {
+            note_copied_out(tensor.size());
+            v2::push_raw(out, tensor);
+        }
     }
 }
 

@@ -9,11 +9,8 @@ use dukou_types::{
     Signature, Tensor, TensorSpec,
 };
 use dukou_wire::{
-    Carriage, Decoded, Dialect, EncodeContext, Encoded, Operation, Sent,
-    grpc::{self, Message},
-    tensorflow_grpc,
-    v2::RequestOptions,
-    v2_grpc,
+    Carriage, Decoded, Dialect, EncodeContext, Encoded, Message, Operation, Sent, grpc,
+    tensorflow_grpc, v2::RequestOptions, v2_grpc, woven,
 };
 use http::HeaderMap;
 use proptest::prelude::*;
@@ -74,7 +71,7 @@ fn frames(body: &[u8], cuts: &[prop::sample::Index]) -> Vec<Bytes> {
 }
 
 fn joined(text: Vec<u8>, encoded: Encoded) -> Vec<u8> {
-    let pieces: Message = grpc::woven(text, encoded.inserts);
+    let pieces: Message = woven(text, encoded.inserts);
     pieces.iter().flat_map(|piece| piece.to_vec()).collect()
 }
 

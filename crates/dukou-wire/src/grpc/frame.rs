@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::fields::broken;
 use crate::{
     coding::{Coding, WORTH_IT},
-    rope,
+    rope::{self, Inserts, Message, woven},
 };
 
 /// Bytes before a message: a flag and a length.
@@ -41,9 +41,6 @@ pub fn accepted(coding: Coding, headers: &HeaderMap) -> Option<Coding> {
     let accepted = headers.get("grpc-accept-encoding")?.to_str().ok()?;
     accepted.split(',').any(|name| name.trim() == coding.name()).then_some(coding)
 }
-
-/// The frames of one message.
-pub type Message = SmallVec<[Bytes; 2]>;
 
 /// How long the message is that these frames begin with, where enough of them is there.
 pub fn announced(frames: &[Bytes]) -> Option<usize> {
@@ -151,24 +148,6 @@ pub fn prefix(flag: u8, length: usize) -> [u8; PREFIX] {
     // A message of four gigabytes has no form on this wire; a limit stands before it.
     let [a, b, c, d] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
     [flag, a, b, c, d]
-}
-
-/// Bytes that stand at places of a text, in their order: what is large is not copied into it.
-pub type Inserts = SmallVec<[(usize, Bytes); 1]>;
-
-/// A text with its inserts, in pieces.
-pub fn woven(head: Vec<u8>, inserts: Inserts) -> Message {
-    let mut head = Bytes::from(head);
-    let mut pieces = Message::with_capacity(2 * inserts.len() + 1);
-    let mut before = 0;
-    for (place, bytes) in inserts {
-        pieces.push(head.split_to(place - before));
-        pieces.push(bytes);
-        before = place;
-    }
-    pieces.push(head);
-    pieces.retain(|piece| !piece.is_empty());
-    pieces
 }
 
 #[cfg(test)]

@@ -11,10 +11,7 @@ pub mod health;
 mod part;
 mod status;
 
-pub use frame::{
-    ACCEPTED, ENCODING, Inserts, Message, PREFIX, accepted, announced, check_size, open, prefix,
-    seal, woven,
-};
+pub use frame::{ACCEPTED, ENCODING, PREFIX, accepted, announced, check_size, open, prefix, seal};
 pub use status::{encode_words, number, of as status_of, parse_timeout};
 
 pub(crate) use elements::Repeated;

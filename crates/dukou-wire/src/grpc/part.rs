@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
+use dukou_types::note_copied_in;
 
 /// A run of bytes that may begin in one frame and end in a later one.
 #[derive(Clone, Copy, Debug)]
@@ -121,6 +122,7 @@ impl<'a> Part<'a> {
 
     /// Copies it to `target`, which is as long.
     pub(crate) fn copy_to(&self, target: &mut [u8]) {
+        note_copied_in(self.len);
         let mut written = 0;
         let mut rest = *self;
         while rest.len > 0 {

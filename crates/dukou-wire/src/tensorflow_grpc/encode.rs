@@ -2,7 +2,7 @@
 //! them unless it is told otherwise.
 
 use bytes::Bytes;
-use dukou_types::{DType, Data, InferResponse, Tensor};
+use dukou_types::{DType, InferResponse, Tensor};
 use smallvec::SmallVec;
 
 use super::{
@@ -11,12 +11,10 @@ use super::{
 };
 use crate::{
     Carriage, EncodeContext, Encoded,
-    grpc::{Inserts, push_bytes, push_length, push_message, push_number, push_varint, varint_len},
+    grpc::{push_bytes, push_length, push_message, push_number, push_varint, varint_len},
+    rope::{Inserts, push_elements},
     tensorflow::SIGNATURE,
 };
-
-/// Elements that are fewer bytes are copied into the message: a piece of its own costs more.
-const COPIED: usize = 4096;
 
 /// Appends an answer's message to `out`; large tensors stand beside it, at their places of `out`.
 pub fn encode(response: &InferResponse, context: &EncodeContext<'_>, out: &mut Vec<u8>) -> Encoded {
@@ -108,13 +106,11 @@ impl<'t> Elements<'t> {
 
     fn push(self, out: &mut Vec<u8>, field: u32, inserts: &mut Inserts) {
         match self {
-            Self::Lying(tensor, bytes) => match &tensor.data {
-                Data::Shared(shared) if bytes.len() >= COPIED => {
-                    push_length(out, field, bytes.len());
-                    inserts.push((out.len(), Bytes::from_owner(shared.clone())));
-                }
-                _ => push_bytes(out, field, bytes),
-            },
+            Self::Lying(_, []) => {}
+            Self::Lying(tensor, bytes) => {
+                push_length(out, field, bytes.len());
+                push_elements(out, tensor, inserts);
+            }
             Self::Packed(packed) => push_bytes(out, field, &packed),
             Self::Strings(strings) => {
                 for string in strings {

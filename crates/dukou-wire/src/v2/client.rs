@@ -9,9 +9,9 @@ use dukou_types::{Buffer, DType, ErrorCode, Failure, Param, Signature, Tensor};
 use http::HeaderMap;
 
 use super::{
-    binary::RawData,
+    binary::{RawData, push_raw},
     decode::open,
-    encode::{push_list, push_parameters, push_tails, push_tensors},
+    encode::{push_list, push_parameters, push_tensors},
     parameters::{Once, list_or, object_or},
     tensor::{ReadTensor, Rules, read_tensor},
 };
@@ -79,7 +79,14 @@ pub fn encode_request(
         });
     }
     out.push(b'}');
-    Ok(push_tails(out, before, inputs, &binary))
+    let json = out.len() - before;
+    if options.binary {
+        inputs.iter().for_each(|input| push_raw(out, input));
+    }
+    Ok(Encoded {
+        header_length: (options.binary && !inputs.is_empty()).then_some(json),
+        ..Encoded::default()
+    })
 }
 
 fn check_finite(tensor: &Tensor) -> Result<(), Failure> {

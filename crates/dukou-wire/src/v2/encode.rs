@@ -8,14 +8,14 @@ use std::fmt::Display;
 use bytemuck::Pod;
 use dukou_types::{DType, ErrorCode, Failure, InferResponse, Param, Tensor};
 
-use super::binary::push_raw;
 use crate::{
     EncodeContext, Encoded,
     json::{push_float, push_integer, push_text},
+    rope::{Inserts, push_elements},
     sentence::quoted,
 };
 
-/// Appends an answer's body to `out`.
+/// Appends an answer's body to `out`; large raw tensors stand beside it, at their places of `out`.
 ///
 /// # Errors
 /// `wire.unsupported-dtype` where an output cannot travel as JSON and was not asked for as raw data:
@@ -47,25 +47,13 @@ pub fn encode(
         return Err(failure);
     }
     out.push(b'}');
-    Ok(push_tails(out, before, &response.outputs, &binary))
-}
-
-/// Appends the raw bytes of those tensors that go so, behind the JSON that begins at `before`.
-pub(super) fn push_tails(
-    out: &mut Vec<u8>,
-    before: usize,
-    tensors: &[Tensor],
-    binary: &dyn Fn(usize) -> bool,
-) -> Encoded {
     let json = out.len() - before;
-    let mut any = false;
-    for (position, tensor) in tensors.iter().enumerate() {
-        if binary(position) {
-            any = true;
-            push_raw(out, tensor);
-        }
+    let (mut any, mut inserts) = (false, Inserts::new());
+    for (_, tensor) in response.outputs.iter().enumerate().filter(|(place, _)| binary(*place)) {
+        any = true;
+        push_elements(out, tensor, &mut inserts);
     }
-    Encoded { header_length: any.then_some(json), ..Encoded::default() }
+    Ok(Encoded { header_length: any.then_some(json), inserts })
 }
 
 /// Appends a list of tensor objects.

@@ -1,20 +1,16 @@
 //! An answer's message. Numbers go as raw bytes, as Triton's do; what is large stands in the answer as it
 //! lies in the model's memory and is not copied.
 
-use bytes::Bytes;
-use dukou_types::{Data, InferResponse, Param, Tensor};
+use dukou_types::{InferResponse, Param, Tensor};
 use smallvec::SmallVec;
 
 use crate::{
     EncodeContext, Encoded,
     grpc::{
-        Inserts, PREFIX, prefix, push_bytes, push_length, push_message, push_number, push_varint,
-        varint_len,
+        PREFIX, prefix, push_bytes, push_length, push_message, push_number, push_varint, varint_len,
     },
+    rope::{Inserts, push_elements},
 };
-
-/// Raw bytes that are fewer are copied into the message: a piece of its own costs more.
-const COPIED: usize = 4096;
 
 /// Appends an answer's message to `out`; large tensors stand beside it, at their places of `out`.
 pub fn encode(response: &InferResponse, context: &EncodeContext<'_>, out: &mut Vec<u8>) -> Encoded {
@@ -55,12 +51,7 @@ pub(super) fn push_raws(out: &mut Vec<u8>, number: u32, tensors: &[Tensor]) -> I
     let mut inserts = SmallVec::new();
     for tensor in tensors {
         push_length(out, number, tensor.size());
-        match &tensor.data {
-            Data::Shared(shared) if tensor.size() >= COPIED => {
-                inserts.push((out.len(), Bytes::from_owner(shared.clone())));
-            }
-            _ => crate::v2::push_raw(out, tensor),
-        }
+        push_elements(out, tensor, &mut inserts);
     }
     inserts
 }
