@@ -75,7 +75,7 @@ def _measure(running: Running, pictures: Pictures, options: Options, entry: Entr
 
 def _copied(running: Running, entry: Entry) -> dict[str, float]:
     """What our server has copied of large tensors, in bytes by direction; of others nothing is known."""
-    if entry.name != "dukou":
+    if entry.name != "dukou-images":
         return {}
     address = urlsplit(running.url).netloc
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as answer:
@@ -86,14 +86,14 @@ def _copied(running: Running, entry: Entry) -> dict[str, float]:
 
 def _goals(entries: Sequence[Entry], pictures: Pictures) -> list[Goal]:
     """What ours must reach, by this run's figures."""
-    ours = find(entries, "dukou")
+    ours = find(entries, "dukou-images")
     if ours is None:
         return []
     goals = []
     _, part = over_echo(entries, ours)
     if part:
         goals.append(Goal("rate of echo's", "≥ 0.60", f"{part.median:.2f}", part.median >= 0.6))
-    triton = find(entries, "triton")
+    triton = find(entries, "triton-images")
     times = triton and paired(ours.values("rate"), triton.values("rate"), ratio)
     if times:
         came = f"{times.median:.2f} ×"

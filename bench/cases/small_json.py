@@ -48,7 +48,8 @@ def find(entries: Sequence[Entry], name: str) -> Entry | None:
 
 def over_echo(entries: Sequence[Entry], entry: Entry) -> tuple[Spread | None, Spread | None]:
     """Server CPU above the echo's (µs) and rate as a part of the echo's, round by round."""
-    echo = find(entries, "echo") or find(entries, "echo-grpc")
+    echoes = (each for each in entries if each.name.startswith("echo") and each.rounds)
+    echo = next(echoes, None)
     if echo is None:
         return None, None
     return (

@@ -29,7 +29,7 @@ instance_group [ {{ count: {instances}, kind: KIND_CPU }} ]
 class EchoBothWays:
     """hyper and nothing else; every body is answered with itself."""
 
-    name = "echo"
+    name = "echo-both-ways"
     settings = f"hyper HTTP/1.1, {THREADS} threads, nodelay; every body goes back in the pieces in which it came"
 
     def versions(self) -> dict[str, str]:
@@ -48,7 +48,7 @@ class EchoBothWays:
 class DukouImages:
     """`dukou serve pictures.onnx`."""
 
-    name = "dukou"
+    name = "dukou-images"
     settings = Dukou.settings
 
     def versions(self) -> dict[str, str]:
@@ -66,7 +66,7 @@ class DukouImages:
 class TritonImages:
     """Its HTTP door; the model hands the array on that it is given."""
 
-    name = "triton"
+    name = "triton-images"
 
     def __init__(self) -> None:
         self._instances = Triton().instances
