@@ -6,7 +6,8 @@
 //! backends.
 //!
 //! A new dialect is a folder beside [`v2`] and one line in [`Dialect::REST`] and its matches. Those over
-//! [`grpc`] stand in [`Dialect::CALLS`]: a head that is a call's is offered to them alone.
+//! [`grpc`] stand in [`Dialect::CALLS`]: a head that is a call's is offered to them alone. Its other side,
+//! as who asks such a server has it, is a line in [`Peer::ALL`] and its matches.
 
 mod addressed;
 mod change;
@@ -15,6 +16,8 @@ mod exchange;
 pub mod grpc;
 mod json;
 pub mod keras;
+mod peer;
+mod plain;
 mod rope;
 mod sentence;
 mod spoken;
@@ -29,6 +32,7 @@ pub use addressed::{Addressed, Head, Selector, Target};
 pub use change::{Change, Listed, Operation, Outcome, Registration, Wanted, Wanting};
 pub use coding::{Coding, open_body, seal_body};
 pub use exchange::{Carriage, DecodeLimits, Decoded, EncodeContext, Encoded, Telling, Truth};
+pub use peer::{Named, Page, Peer, Question, Refusal, Reply, Written};
 pub use rope::{Inserts, Message, woven};
 pub use spoken::Sent;
 

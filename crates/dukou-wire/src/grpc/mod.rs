@@ -9,9 +9,12 @@ mod fields;
 mod frame;
 pub mod health;
 mod part;
+mod reply;
 mod status;
 
 pub use frame::{ACCEPTED, ENCODING, PREFIX, accepted, announced, check_size, open, prefix, seal};
+pub(crate) use reply::{call, call_with, open_reply};
+pub use reply::{call_headers, format_timeout};
 pub use status::{encode_words, number, of as status_of, parse_timeout};
 
 pub(crate) use elements::Repeated;

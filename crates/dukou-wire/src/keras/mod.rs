@@ -6,11 +6,13 @@
 //! where the model's classes have names; of `evaluate` it is `metrics`, by `labels` in the body.
 
 mod address;
+mod client;
 mod decode;
 mod encode;
 pub(crate) mod npy;
 mod score;
 
 pub(crate) use address::recognize;
+pub(crate) use client::infer_path;
 pub use decode::decode;
 pub use encode::encode;

@@ -80,7 +80,7 @@ fn push_specs(out: &mut Vec<u8>, specs: &[TensorSpec]) {
 }
 
 /// A dtype as TensorFlow calls it.
-const fn dtype_name(dtype: DType) -> &'static str {
+pub(super) const fn dtype_name(dtype: DType) -> &'static str {
     match dtype {
         DType::Bool => "DT_BOOL",
         DType::Uint8 => "DT_UINT8",

@@ -12,6 +12,7 @@
 //!   beside its versions. JSON is not indented.
 
 mod address;
+mod client;
 mod decode;
 mod describe;
 mod encode;
@@ -22,6 +23,10 @@ mod results;
 mod values;
 
 pub(crate) use address::recognize;
+pub(crate) use client::{
+    check_status, decode_response, encode_columns, encode_instances, infer_path, lacking,
+    metadata_path, model_path, parse_signature, rankless,
+};
 pub use decode::decode;
 pub use describe::{VersionState, encode_metadata, encode_status};
 pub use encode::encode;
@@ -30,7 +35,7 @@ pub(crate) use error::unknown;
 pub use error::{encode_error, status};
 pub(crate) use examples::{Example, Feature, tensors as example_tensors};
 pub(crate) use results::{check as check_telling, classes, values};
-pub(crate) use values::{Lease, Values, blame, check_shapes, object_stands};
+pub(crate) use values::{Lease, Values, blame, blame_as, check_shapes, object_stands};
 
 /// The name of a model's only signature.
 pub const SIGNATURE: &str = "serving_default";

@@ -253,26 +253,32 @@ fn first_is_named(scanner: &mut Scanner<'_>) -> Result<Option<bool>, Stop> {
 /// What is wrong with an element, by the name of its input.
 #[cold]
 pub(crate) fn blame(fault: Fault, spec: &TensorSpec, body: &[u8]) -> Stop {
+    blame_as("input", fault, spec, body)
+}
+
+/// The same of an input or an output, as `noun` says.
+#[cold]
+pub(crate) fn blame_as(noun: &str, fault: Fault, spec: &TensorSpec, body: &[u8]) -> Stop {
     let (at, name) = (fault.at, quoted(&spec.name));
     let came = token(body, at);
     match fault.kind {
         Kind::WrongType | Kind::NotWhole | Kind::OutOfRange | Kind::NotFinite => Stop::new(
             ErrorCode::WireNotANumber,
             format!(
-                "JSON Value: {came} at byte {at} is not of expected type: input {name} is {}",
+                "JSON Value: {came} at byte {at} is not of expected type: {noun} {name} is {}",
                 spec.dtype
             ),
         ),
         Kind::Ragged => Stop::new(
             ErrorCode::WireElementCount,
             format!(
-                "input {name}: Encountered list at unexpected size or level: lists of one depth must be \
+                "{noun} {name}: Encountered list at unexpected size or level: lists of one depth must be \
                  of one length ({came} at byte {at})"
             ),
         ),
         Kind::NotBase64 => Stop::new(
             ErrorCode::WireInvalidField,
-            format!("input {name}: Unable to base64 decode {came} at byte {at}"),
+            format!("{noun} {name}: Unable to base64 decode {came} at byte {at}"),
         ),
         _ => fault.into(),
     }

@@ -92,7 +92,7 @@ pub(super) fn check_signature(name: &str) -> Result<(), Failure> {
 }
 
 /// An entry of a map of tensors.
-fn entry<'a>(part: Part<'a>) -> Result<(Cow<'a, str>, Part<'a>), Failure> {
+pub(super) fn entry<'a>(part: Part<'a>) -> Result<(Cow<'a, str>, Part<'a>), Failure> {
     let (mut name, mut tensor) = (Cow::Borrowed(""), Part::whole(&[]));
     let mut fields = Fields::of(part);
     while let Some(field) = fields.next()? {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use dukou_types::{Dim, Signature, TensorSpec};
-use prost::Message;
+use prost::{DecodeError, Message};
 
 use super::tensor::number_of;
 use crate::{
@@ -71,41 +71,43 @@ struct Any {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct SignatureDefMap {
+pub(super) struct SignatureDefMap {
     #[prost(btree_map = "string, message", tag = "1")]
-    signature_def: BTreeMap<String, SignatureDef>,
+    pub(super) signature_def: BTreeMap<String, SignatureDef>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct SignatureDef {
+pub(super) struct SignatureDef {
     #[prost(btree_map = "string, message", tag = "1")]
-    inputs: BTreeMap<String, TensorInfo>,
+    pub(super) inputs: BTreeMap<String, TensorInfo>,
     #[prost(btree_map = "string, message", tag = "2")]
-    outputs: BTreeMap<String, TensorInfo>,
+    pub(super) outputs: BTreeMap<String, TensorInfo>,
     #[prost(string, tag = "3")]
     method_name: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct TensorInfo {
+pub(super) struct TensorInfo {
     #[prost(string, tag = "1")]
     name: String,
     #[prost(int32, tag = "2")]
-    dtype: i32,
+    pub(super) dtype: i32,
     #[prost(message, optional, tag = "3")]
-    tensor_shape: Option<TensorShape>,
+    pub(super) tensor_shape: Option<TensorShape>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct TensorShape {
+pub(super) struct TensorShape {
     #[prost(message, repeated, tag = "2")]
-    dim: Vec<TensorDim>,
+    pub(super) dim: Vec<TensorDim>,
+    #[prost(bool, tag = "3")]
+    pub(super) unknown_rank: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct TensorDim {
+pub(super) struct TensorDim {
     #[prost(int64, tag = "1")]
-    size: i64,
+    pub(super) size: i64,
     #[prost(string, tag = "2")]
     name: String,
 }
@@ -143,6 +145,26 @@ pub fn encode_metadata(model: &str, version: &str, signature: &Signature) -> Vec
     })
 }
 
+/// The states of a model's versions, by their names, as a status tells them.
+pub(super) fn states(message: &[u8]) -> Result<Vec<&'static str>, DecodeError> {
+    let named = |status: &ModelVersionStatus| match status.state {
+        10 => "START",
+        20 => "LOADING",
+        AVAILABLE => "AVAILABLE",
+        UNLOADING => "UNLOADING",
+        50 => "END",
+        _ => "UNKNOWN",
+    };
+    let said = GetModelStatusResponse::decode(message)?;
+    Ok(said.model_version_status.iter().map(named).collect())
+}
+
+/// What a model's metadata packs its signatures in; none where it has none.
+pub(super) fn signatures(message: &[u8]) -> Result<Option<Vec<u8>>, DecodeError> {
+    let mut said = GetModelMetadataResponse::decode(message)?;
+    Ok(said.metadata.remove("signature_def").map(|any| any.value))
+}
+
 fn info(spec: &TensorSpec) -> (String, TensorInfo) {
     let dim = |dim: &Dim| TensorDim {
         size: dim.wire(),
@@ -154,7 +176,10 @@ fn info(spec: &TensorSpec) -> (String, TensorInfo) {
     let info = TensorInfo {
         name: format!("{}:0", spec.name),
         dtype: i32::try_from(number_of(spec.dtype)).unwrap_or(0),
-        tensor_shape: Some(TensorShape { dim: spec.shape.iter().map(dim).collect() }),
+        tensor_shape: Some(TensorShape {
+            dim: spec.shape.iter().map(dim).collect(),
+            unknown_rank: false,
+        }),
     };
     (spec.name.as_ref().to_owned(), info)
 }

@@ -7,6 +7,7 @@
 //! - A tensor whose one value stands for many may not become larger than a message may be.
 
 mod address;
+mod client;
 mod decode;
 mod describe;
 mod encode;
@@ -17,6 +18,10 @@ mod tensor;
 
 pub(crate) use address::recognize;
 pub use address::{MODELS, PREDICTIONS, address_message};
+pub(crate) use client::{
+    check_status, decode_response, encode_request, infer_path, metadata_page, parse_signature,
+    status_page,
+};
 pub use decode::decode;
 pub use describe::{encode_metadata, encode_status};
 pub use encode::encode;

@@ -62,7 +62,21 @@ pub(super) fn read(
     most: usize,
     lease: &mut dyn FnMut(usize) -> Buffer,
 ) -> Result<Tensor, Failure> {
-    let owner = || format!("input {}", quoted(&spec.name));
+    read_as("input", part, spec, most, lease)
+}
+
+/// The same for an input or an output, as `noun` says.
+///
+/// # Errors
+/// Those of [`read`].
+pub(super) fn read_as(
+    noun: &str,
+    part: Part<'_>,
+    spec: &TensorSpec,
+    most: usize,
+    lease: &mut dyn FnMut(usize) -> Buffer,
+) -> Result<Tensor, Failure> {
+    let owner = || format!("{noun} {}", quoted(&spec.name));
     let (number, name) = field_of(spec.dtype);
     let (mut dtype, mut shape, mut content) = (0, Vec::new(), Part::whole(&[]));
     let mut values = Repeated::default();

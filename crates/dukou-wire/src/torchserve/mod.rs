@@ -11,6 +11,7 @@
 //! - Answers carry a content type, and JSON is not indented.
 
 mod address;
+mod client;
 mod decode;
 mod describe;
 mod encode;
@@ -21,6 +22,9 @@ mod management;
 mod multipart;
 
 pub(crate) use address::recognize;
+pub(crate) use client::{
+    PING, check_health, decode_response, document, encode_request, infer_path, refusal,
+};
 pub use decode::{decode, decode_parts};
 pub use describe::{
     WorkersOf, encode_api_description, encode_healthy, encode_model_page, encode_workers,

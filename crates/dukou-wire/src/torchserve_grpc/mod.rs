@@ -6,6 +6,7 @@
 //! for no model here gives more; a stream of requests (`StreamPredictions2`) is not answered.
 
 mod address;
+mod client;
 mod decode;
 mod describe;
 mod error;
@@ -13,6 +14,7 @@ mod management;
 
 pub(crate) use address::recognize;
 pub use address::{INFERENCE, MANAGEMENT, address_message};
+pub(crate) use client::{check_health, decode_response, encode_request, infer_path, ping_page};
 pub use decode::{decode, encode};
 pub use describe::{encode_health, encode_page, encode_workers};
 pub use error::{encode_words, status};

@@ -22,6 +22,7 @@ mod encode;
 mod inspect;
 mod metadata;
 pub(crate) mod parameters;
+mod peer;
 mod repository;
 mod tensor;
 
@@ -44,4 +45,5 @@ pub use metadata::{
     encode_ready, encode_server_metadata,
 };
 pub use parameters::{SUBJECT_RULE, is_subject};
+pub(crate) use peer::{READY, infer_path, model_path, parse_signature, refusal, spec, written};
 pub use repository::{decode_change, decode_index, encode_index, encode_outcome};

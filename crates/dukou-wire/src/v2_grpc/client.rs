@@ -3,10 +3,13 @@
 use bytes::Bytes;
 use dukou_types::{Buffer, DType, Data, Failure, Tensor};
 
-use super::encode::{push_parameter, push_raws, push_tensors};
+use super::{
+    decode::CONTENTS,
+    encode::{push_parameter, push_raws, push_tensors},
+};
 use crate::{
     Encoded,
-    grpc::{Fields, Part, broken, push_bytes, push_message},
+    grpc::{Fields, Part, Repeated, Value, broken, push_bytes, push_message},
     v2::{Answer, RequestOptions, raw_strings},
 };
 
@@ -30,12 +33,12 @@ pub fn encode_request(
     Encoded { inserts: push_raws(out, 7, inputs), ..Encoded::default() }
 }
 
-/// Reads an answer's message whose elements are raw bytes.
+/// Reads an answer's message; elements are raw bytes, or typed inside the outputs.
 ///
 /// # Errors
 /// `wire.invalid-message`, `wire.element-count`.
 pub fn decode_response(message: &[Bytes]) -> Result<Answer, Failure> {
-    let (mut answer, mut raw) = (Answer::default(), Vec::new());
+    let (mut answer, mut raw, mut typed) = (Answer::default(), Vec::new(), Vec::new());
     let mut fields = Fields::of(Part::whole(message));
     while let Some(field) = fields.next()? {
         match field.number {
@@ -45,10 +48,20 @@ pub fn decode_response(message: &[Bytes]) -> Result<Answer, Failure> {
                 let id = field.text("id")?.into_owned();
                 answer.client_id = (!id.is_empty()).then_some(id);
             }
-            5 => answer.outputs.push(read_tensor(field.part("outputs")?)?),
+            5 => {
+                let (tensor, contents) = read_tensor(field.part("outputs")?)?;
+                answer.outputs.push(tensor);
+                typed.push(contents);
+            }
             6 => raw.push(field.part("raw_output_contents")?),
             _ => {}
         }
+    }
+    if raw.is_empty() {
+        for (tensor, contents) in answer.outputs.iter_mut().zip(&typed) {
+            tensor.data = read_typed(tensor, contents)?;
+        }
+        return Ok(answer);
     }
     if raw.len() != answer.outputs.len() {
         return Err(broken(format!(
@@ -82,7 +95,47 @@ fn read_data(tensor: &Tensor, raw: Part<'_>) -> Result<Data, Failure> {
     Ok(Data::Owned(buffer))
 }
 
-fn read_tensor(part: Part<'_>) -> Result<Tensor, Failure> {
+/// The elements, from the field of their dtype.
+fn read_typed(tensor: &Tensor, contents: &Repeated<'_>) -> Result<Data, Failure> {
+    let elements = Tensor::elements(&tensor.shape).unwrap_or(usize::MAX);
+    let owner = || format!("output `{}`", tensor.name);
+    let field = CONTENTS.iter().find(|(_, dtypes)| dtypes.contains(&tensor.dtype));
+    let named = field.is_some_and(|(name, _)| *name == contents.name());
+    if !named && elements > 0 {
+        let dtype = tensor.dtype;
+        return Err(broken(format!("{} has no elements of {dtype}", owner())));
+    }
+    let miscounted =
+        |came: usize| broken(format!("{} has {elements} elements, and {came} came", owner()));
+    let Some(size) = tensor.dtype.size() else {
+        let strings = contents.strings()?;
+        let came = strings.len();
+        return if came == elements { Ok(Data::Strings(strings)) } else { Err(miscounted(came)) };
+    };
+    // Never more than what came could fill, whatever the shape claims.
+    let mut buffer = Buffer::zeroed(elements.min(contents.most(tensor.dtype)) * size);
+    match contents.fill(tensor.dtype, &mut buffer, &owner)? {
+        came if came == elements => Ok(Data::Owned(buffer)),
+        came => Err(miscounted(came)),
+    }
+}
+
+fn read_contents<'a>(part: Part<'a>, contents: &mut Repeated<'a>) -> Result<(), Failure> {
+    let mut fields = Fields::of(part);
+    while let Some(field) = fields.next()? {
+        let Some((name, _)) = CONTENTS.get((field.number as usize).wrapping_sub(1)) else {
+            continue;
+        };
+        // An empty packed list says nothing.
+        if !matches!(field.value, Value::Bytes(part) if part.is_empty() && field.number != 8) {
+            contents.push(name, &field);
+        }
+    }
+    Ok(())
+}
+
+fn read_tensor<'a>(part: Part<'a>) -> Result<(Tensor, Repeated<'a>), Failure> {
+    let mut contents = Repeated::default();
     let mut tensor = Tensor {
         name: "".into(),
         dtype: DType::Bytes,
@@ -102,8 +155,9 @@ fn read_tensor(part: Part<'_>) -> Result<Tensor, Failure> {
                 tensor.shape.push(usize::try_from(extent).unwrap_or(usize::MAX));
                 Ok(())
             })?,
+            5 => read_contents(field.part("contents")?, &mut contents)?,
             _ => {}
         }
     }
-    Ok(tensor)
+    Ok((tensor, contents))
 }

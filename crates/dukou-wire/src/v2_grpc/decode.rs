@@ -132,7 +132,7 @@ struct Input<'a> {
 }
 
 /// `InferTensorContents`, by field: its name and whose elements it carries.
-const CONTENTS: [(&str, &[DType]); 8] = [
+pub(super) const CONTENTS: [(&str, &[DType]); 8] = [
     ("bool_contents", &[DType::Bool]),
     ("int_contents", &[DType::Int8, DType::Int16, DType::Int32]),
     ("int64_contents", &[DType::Int64]),

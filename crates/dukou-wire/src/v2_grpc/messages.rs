@@ -58,7 +58,7 @@ pub fn encode_server_metadata(version: &str) -> Vec<u8> {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct ModelMetadataResponse {
+pub(super) struct ModelMetadataResponse {
     #[prost(string, tag = "1")]
     name: String,
     #[prost(string, repeated, tag = "2")]
@@ -66,19 +66,19 @@ struct ModelMetadataResponse {
     #[prost(string, tag = "3")]
     platform: String,
     #[prost(message, repeated, tag = "4")]
-    inputs: Vec<TensorMetadata>,
+    pub(super) inputs: Vec<TensorMetadata>,
     #[prost(message, repeated, tag = "5")]
-    outputs: Vec<TensorMetadata>,
+    pub(super) outputs: Vec<TensorMetadata>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct TensorMetadata {
+pub(super) struct TensorMetadata {
     #[prost(string, tag = "1")]
-    name: String,
+    pub(super) name: String,
     #[prost(string, tag = "2")]
-    datatype: String,
+    pub(super) datatype: String,
     #[prost(int64, repeated, tag = "3")]
-    shape: Vec<i64>,
+    pub(super) shape: Vec<i64>,
 }
 
 impl TensorMetadata {

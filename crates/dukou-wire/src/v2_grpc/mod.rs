@@ -12,6 +12,7 @@ mod decode;
 mod encode;
 mod inspect;
 mod messages;
+mod peer;
 mod repository;
 
 pub(crate) use address::recognize;
@@ -23,5 +24,9 @@ pub use inspect::{encode_config, encode_statistics};
 pub use messages::{
     encode_live, encode_model_metadata, encode_model_ready, encode_no_regions, encode_ready,
     encode_server_metadata,
+};
+pub(crate) use peer::{
+    check_ready, decode_response_of, infer_path, metadata_page, parse_signature, ready_page,
+    written,
 };
 pub use repository::{decode_change, decode_index, encode_changed, encode_index};
