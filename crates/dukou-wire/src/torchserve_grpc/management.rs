@@ -125,7 +125,8 @@ pub fn decode_change(target: &Target, message: &[Bytes]) -> Result<Change, Failu
     match (operation, version) {
         (Operation::Register, _) => {
             let said = Register::read(message)?;
-            let said_of = |number: u64| Some(number).filter(|&number| number > 0);
+            // A negative number fills all 64 bits, and is as good as none.
+            let said_of = |number: u64| Some(number).filter(|&number| number as i64 > 0);
             Ok(Change::Register(Registration {
                 model: Some(said.model()?),
                 location: said.url.into_owned(),

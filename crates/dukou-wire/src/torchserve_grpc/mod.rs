@@ -19,3 +19,7 @@ pub use decode::{decode, encode};
 pub use describe::{encode_health, encode_page, encode_workers};
 pub use error::{encode_words, status};
 pub use management::{decode_change, encode_outcome};
+
+#[cfg(test)]
+#[path = "calls_test.rs"]
+mod tests;
