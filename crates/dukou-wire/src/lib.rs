@@ -25,6 +25,7 @@ pub mod tensorflow;
 pub mod tensorflow_grpc;
 pub mod torchserve;
 pub mod torchserve_grpc;
+mod truths;
 pub mod v2;
 pub mod v2_grpc;
 

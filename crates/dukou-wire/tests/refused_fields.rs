@@ -178,7 +178,7 @@ fn raw_data_that_does_not_fit() {
         "BOOL",
         "2",
         &[1, 2],
-        "input `x` is BOOL, whose raw bytes are 0 and 1; others came",
+        "input `x` is BOOL, whose bytes are 0 and 1; others came",
         "wire.invalid-field",
     );
     raw(

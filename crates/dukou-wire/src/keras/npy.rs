@@ -7,6 +7,7 @@ use half::f16;
 use crate::{
     sentence::{self, quoted},
     tensorflow::{Lease, check_shapes},
+    truths::check_truths,
 };
 
 /// What an NPY file begins with.
@@ -153,6 +154,7 @@ fn convert(
     let mut buffer = lease(position, count * size);
     buffer.resize(count * size);
     if source.0 == spec.dtype {
+        check_truths(spec.dtype, data, &|| format!("input {}", quoted(&spec.name)))?;
         buffer.bytes_mut().copy_from_slice(data);
         return Ok(Data::Owned(buffer));
     }

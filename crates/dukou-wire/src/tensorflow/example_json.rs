@@ -6,8 +6,8 @@ use bytes::Bytes;
 use dukou_types::{ErrorCode, Failure, InferResponse, Signature};
 
 use super::{
-    Example, Feature, Lease, check_telling, classes, decode::read_signature_name, example_tensors,
-    values,
+    Example, Examples, Feature, Lease, check_telling, classes, decode::read_signature_name,
+    example_tensors, values,
 };
 use crate::{
     Carriage, DecodeLimits, Decoded, EncodeContext, Telling,
@@ -37,19 +37,15 @@ pub(super) fn decode(
 ) -> Result<Decoded, Failure> {
     check_telling(signature, telling)?;
     let mut scanner = Scanner::new(body, limits.json_depth, true);
-    let read = read(&mut scanner, body).map_err(|stop| stop.in_body(body))?;
-    let (context, examples) = read;
-    let Some(mut examples) = examples else {
+    let (context, rows) = read(&mut scanner, body).map_err(|stop| stop.in_body(body))?;
+    let Some(rows) = rows else {
         let message =
             "When method is classify or regress, key 'examples' is expected and was not found";
         return Err(Failure::new(ErrorCode::WireMissingField, message));
     };
-    for example in &mut examples {
-        // An example's own features count before those of all.
-        example.splice(0..0, context.iter().cloned());
-    }
+    let examples = Examples { context, rows };
     Ok(Decoded {
-        inputs: example_tensors(&examples, signature, lease)?,
+        inputs: example_tensors(&examples, signature, limits.body_bytes, lease)?,
         carriage: Carriage::Results { telling, several: false },
         ..Decoded::default()
     })

@@ -45,31 +45,65 @@ impl Feature {
 /// The features of one example, by name; of two with one name the later one counts.
 pub(crate) type Example<'a> = Vec<(Cow<'a, str>, Feature)>;
 
-/// One tensor an input, a row an example.
+/// The examples of a request, and what all of them have besides: an example's own features count before
+/// those of the context.
+#[derive(Debug, Default)]
+pub(crate) struct Examples<'a> {
+    /// The features of all.
+    pub(crate) context: Example<'a>,
+    /// A row each.
+    pub(crate) rows: Vec<Example<'a>>,
+}
+
+/// One tensor an input, a row an example. A feature of the context stands once in a request and in every row
+/// of its tensor: that becomes `most` bytes at most.
 ///
 /// # Errors
 /// `request.missing-input` where an example lacks a feature; `request.wrong-dtype`, `request.wrong-shape`
-/// and `wire.not-a-number` where one is not what the input takes.
+/// and `wire.not-a-number` where one is not what the input takes; `wire.shape-overflow` where it is too much.
 pub(crate) fn tensors(
-    examples: &[Example<'_>],
+    examples: &Examples<'_>,
     signature: &Signature,
+    most: usize,
     lease: &mut Lease<'_>,
 ) -> Result<SmallVec<[Tensor; 2]>, Failure> {
-    if examples.is_empty() {
+    if examples.rows.is_empty() {
         let message = "Input is empty: it holds an example a row";
         return Err(Failure::new(ErrorCode::WireMissingField, message));
     }
     let mut tensors = SmallVec::new();
     for (position, spec) in signature.inputs.iter().enumerate() {
-        let features = examples.iter().enumerate().map(|(row, example)| {
-            let found = example.iter().rev().find(|(name, _)| **name == *spec.name);
-            found.map(|(_, feature)| feature).ok_or_else(|| missing(spec, row, signature))
+        let named =
+            |example: &Example<'_>| example.iter().rposition(|(name, _)| **name == *spec.name);
+        let of_all = named(&examples.context).map(|place| &examples.context[place].1);
+        let features = examples.rows.iter().enumerate().map(|(row, example)| {
+            let own = named(example).map(|place| &example[place].1);
+            own.or(of_all).ok_or_else(|| missing(spec, row, signature))
         });
         let features = features.collect::<Result<Vec<_>, Failure>>()?;
+        if of_all.is_some() {
+            check_size(&features, spec, most)?;
+        }
         tensors.push(tensor(&features, spec, &mut |bytes| lease(position, bytes))?);
     }
     check_shapes(&signature.inputs, &tensors)?;
     Ok(tensors)
+}
+
+/// Demands that all rows of a feature take `most` bytes at most.
+fn check_size(features: &[&Feature], spec: &TensorSpec, most: usize) -> Result<(), Failure> {
+    let width = spec.dtype.size().unwrap_or(size_of::<Bytes>());
+    let values: usize = features.iter().map(|feature| feature.len()).sum();
+    if values.checked_mul(width).is_some_and(|bytes| bytes <= most) {
+        return Ok(());
+    }
+    let message = format!(
+        "Feature: {} has {values} values in {} examples, which is more than `limits.body_bytes` of the \
+         serving table allows: {most}",
+        quoted(&spec.name),
+        features.len()
+    );
+    Err(Failure::new(ErrorCode::WireShapeOverflow, message))
 }
 
 #[cold]
@@ -241,9 +275,9 @@ mod tests {
         dtype: DType,
         inner: &[Dim],
     ) -> Result<(Vec<usize>, Vec<u8>), ErrorCode> {
-        let examples: Vec<Example<'_>> =
-            examples.iter().map(|feature| vec![("x".into(), feature.clone())]).collect();
-        tensors(&examples, &signature(dtype, inner), &mut |_, bytes| Buffer::zeroed(bytes))
+        let rows = examples.iter().map(|feature| vec![("x".into(), feature.clone())]).collect();
+        let examples = Examples { rows, ..Examples::default() };
+        tensors(&examples, &signature(dtype, inner), 100, &mut |_, bytes| Buffer::zeroed(bytes))
             .map(|read| (read[0].shape.clone(), read[0].bytes().unwrap_or_default().to_vec()))
             .map_err(|failure| failure.code)
     }
@@ -260,8 +294,25 @@ mod tests {
         assert_eq!(read(&floats, DType::Fp32, &[]), Ok((vec![1], vec![0, 0, 128, 63])));
         assert_eq!(read(&floats, DType::Int8, &[]), Err(ErrorCode::RequestWrongDtype));
         assert_eq!(read(&[], DType::Fp32, &[]), Err(ErrorCode::WireMissingField));
-        let failure =
-            tensors(&[vec![]], &signature(DType::Fp32, &[]), &mut |_, bytes| Buffer::zeroed(bytes));
+        let none = Examples { rows: vec![vec![]], ..Examples::default() };
+        let mut lease = |_, bytes| Buffer::zeroed(bytes);
+        let failure = tensors(&none, &signature(DType::Fp32, &[]), 100, &mut lease);
         assert!(failure.unwrap_err().message.contains("is required but could not be found"));
+    }
+
+    #[test]
+    fn what_stands_once_for_all_becomes_no_more_than_a_body_may_be() {
+        let context: Example<'_> = vec![("x".into(), Feature::Floats(vec![1.0, 2.0]))];
+        let own = vec![("x".into(), Feature::Floats(vec![3.0, 4.0]))];
+        let read = |rows: Vec<Example<'_>>, most| {
+            let examples = Examples { context: context.clone(), rows };
+            let mut lease = |_, bytes| Buffer::zeroed(bytes);
+            tensors(&examples, &signature(DType::Fp32, &[Dim::Fixed(2)]), most, &mut lease)
+        };
+        let tensors = read(vec![vec![], own.clone(), vec![]], 24).unwrap();
+        assert_eq!(tensors[0].typed::<f32>().unwrap(), [1.0, 2.0, 3.0, 4.0, 1.0, 2.0]);
+        let failure = read(vec![vec![], own, vec![]], 23).unwrap_err();
+        assert_eq!(failure.code, ErrorCode::WireShapeOverflow);
+        assert!(failure.message.contains("6 values in 3 examples"), "{failure}");
     }
 }

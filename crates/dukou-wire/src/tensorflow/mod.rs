@@ -33,7 +33,7 @@ pub use encode::encode;
 pub(crate) use encode::{push_named, push_row, push_rows, push_tensor, rows_of};
 pub(crate) use error::unknown;
 pub use error::{encode_error, status};
-pub(crate) use examples::{Example, Feature, tensors as example_tensors};
+pub(crate) use examples::{Example, Examples, Feature, tensors as example_tensors};
 pub(crate) use results::{check as check_telling, classes, values};
 pub(crate) use values::{Lease, Values, blame, blame_as, check_shapes, object_stands};
 

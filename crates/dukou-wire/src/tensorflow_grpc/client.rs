@@ -91,7 +91,10 @@ pub(crate) fn decode_response(
                 let Some(position) = signature.output(&name) else { continue };
                 let spec = &signature.outputs[position];
                 let mut lease = dukou_types::Buffer::zeroed;
-                answer.outputs.push(read_as("output", part, spec, limits.body_bytes, &mut lease)?);
+                let tensor = read_as("output", part, spec, limits.body_bytes, &mut lease)?;
+                // Of two entries with one name, the later one counts, and one is kept.
+                answer.outputs.retain(|before| before.name != tensor.name);
+                answer.outputs.push(tensor);
             }
             2 => answer.version = read_version(field.part("model_spec")?)?,
             _ => {}

@@ -14,6 +14,9 @@ use crate::{
     tensorflow::{SIGNATURE, check_shapes},
 };
 
+/// Names that a refusal shows at most.
+const SHOWN: usize = 16;
+
 /// Decodes a request of the method at `path`. The other arguments are those of [`crate::v2::decode`];
 /// `message` is what stands in the envelope.
 ///
@@ -27,9 +30,9 @@ pub fn decode(
     lease: &mut dyn FnMut(usize, usize) -> Buffer,
 ) -> Result<Decoded, Failure> {
     match method_of(path, PREDICTIONS) {
-        Some("Classify") => examples::decode(message, Telling::Classes, signature, lease),
-        Some("Regress") => examples::decode(message, Telling::Values, signature, lease),
-        Some("MultiInference") => examples::decode_several(message, signature, lease),
+        Some("Classify") => examples::decode(message, Telling::Classes, (signature, limits), lease),
+        Some("Regress") => examples::decode(message, Telling::Values, (signature, limits), lease),
+        Some("MultiInference") => examples::decode_several(message, (signature, limits), lease),
         _ => predict(message, signature, limits, lease),
     }
 }
@@ -51,6 +54,10 @@ fn predict(
                 // Of two entries with one name, the later one counts.
                 inputs.retain(|(before, _)| *before != name);
                 inputs.push((name, tensor));
+                // So many names are known to be wrong, and each one more would be compared with all.
+                if inputs.len() > signature.inputs.len() + SHOWN {
+                    return Err(mismatch(&inputs, signature));
+                }
             }
             3 => {
                 let name = field.text("output_filter")?;
@@ -123,7 +130,7 @@ fn filtered(name: &str, signature: &Signature, before: &[usize]) -> Result<usize
 }
 
 fn names<'n>(names: impl Iterator<Item = &'n str>) -> String {
-    let mut names: Vec<String> = names.take(16).map(quoted).collect();
+    let mut names: Vec<String> = names.take(SHOWN).map(quoted).collect();
     names.sort_unstable();
     names.join(",").replace('`', "")
 }

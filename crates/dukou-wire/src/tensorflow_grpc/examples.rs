@@ -7,9 +7,9 @@ use dukou_types::{Buffer, DType, ErrorCode, Failure, InferResponse, Signature};
 
 use super::{address::Spec, decode::check_signature, encode::push_spec};
 use crate::{
-    Carriage, Decoded, EncodeContext, Telling,
+    Carriage, DecodeLimits, Decoded, EncodeContext, Telling,
     grpc::{Fields, Part, Repeated, push_bytes, push_message},
-    tensorflow::{Example, Feature, check_telling, classes, example_tensors, values},
+    tensorflow::{Example, Examples, Feature, check_telling, classes, example_tensors, values},
 };
 
 /// Gives the buffer for the input at a position of the signature.
@@ -22,12 +22,11 @@ type Lease<'l> = dyn FnMut(usize, usize) -> Buffer + 'l;
 pub(super) fn decode(
     message: &[Bytes],
     telling: Telling,
-    signature: &Signature,
+    (signature, limits): (&Signature, &DecodeLimits),
     lease: &mut Lease<'_>,
 ) -> Result<Decoded, Failure> {
     check_signature(&Spec::of(message)?.signature)?;
-    let carriage = Carriage::Results { telling, several: false };
-    decode_input(message, carriage, telling, signature, lease)
+    decode_input(message, (telling, false), (signature, limits), lease)
 }
 
 /// Decodes a request of several inferences over one input. A model has one signature, and none is asked
@@ -37,7 +36,7 @@ pub(super) fn decode(
 /// The same; `wire.invalid-field` for a method that is neither.
 pub(super) fn decode_several(
     message: &[Bytes],
-    signature: &Signature,
+    (signature, limits): (&Signature, &DecodeLimits),
     lease: &mut Lease<'_>,
 ) -> Result<Decoded, Failure> {
     let mut telling = None;
@@ -58,8 +57,7 @@ pub(super) fn decode_several(
     let Some(telling) = telling else {
         return Err(Failure::new(ErrorCode::WireMissingField, "Inference request has no tasks"));
     };
-    let carriage = Carriage::Results { telling, several: true };
-    decode_input(message, carriage, telling, signature, lease)
+    decode_input(message, (telling, true), (signature, limits), lease)
 }
 
 /// How the answer of a task is told.
@@ -86,46 +84,41 @@ fn method(task: Part<'_>) -> Result<Telling, Failure> {
 
 fn decode_input(
     message: &[Bytes],
-    carriage: Carriage,
-    telling: Telling,
-    signature: &Signature,
+    (telling, several): (Telling, bool),
+    (signature, limits): (&Signature, &DecodeLimits),
     lease: &mut Lease<'_>,
 ) -> Result<Decoded, Failure> {
     check_telling(signature, telling)?;
-    let mut examples = Vec::new();
+    let mut examples = Examples::default();
     let mut fields = Fields::of(Part::whole(message));
     while let Some(field) = fields.next()? {
         if field.number == 2 {
             examples = read_input(field.part("input")?)?;
         }
     }
-    let inputs = example_tensors(&examples, signature, lease)?;
+    let inputs = example_tensors(&examples, signature, limits.body_bytes, lease)?;
+    let carriage = Carriage::Results { telling, several };
     Ok(Decoded { inputs, carriage, ..Decoded::default() })
 }
 
-/// The examples of an `Input`, each behind the features of the context where there is one.
-fn read_input(input: Part<'_>) -> Result<Vec<Example<'_>>, Failure> {
-    let mut examples = Vec::new();
+/// The examples of an `Input`, and their context where there is one.
+fn read_input(input: Part<'_>) -> Result<Examples<'_>, Failure> {
+    let mut examples = Examples::default();
     let mut choices = Fields::of(input);
     while let Some(choice) = choices.next()? {
         if !matches!(choice.number, 1 | 2) {
             continue;
         }
-        examples.clear();
-        let (mut context, mut own) = (Example::new(), Vec::new());
+        // Of two lists, the later one counts.
+        examples = Examples::default();
         let mut fields = Fields::of(choice.part("input")?);
         while let Some(field) = fields.next()? {
             match field.number {
-                1 => own.push(read_example(field.part("examples")?)?),
-                2 => context = read_example(field.part("context")?)?,
+                1 => examples.rows.push(read_example(field.part("examples")?)?),
+                2 => examples.context = read_example(field.part("context")?)?,
                 _ => {}
             }
         }
-        examples.extend(own.into_iter().map(|example| {
-            let mut whole = context.clone();
-            whole.extend(example);
-            whole
-        }));
     }
     Ok(examples)
 }

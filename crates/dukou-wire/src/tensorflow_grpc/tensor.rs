@@ -10,6 +10,7 @@ use dukou_types::{Buffer, DType, Data, ErrorCode, Failure, Tensor, TensorSpec};
 use crate::{
     grpc::{Fields, Part, Repeated, broken, varint},
     sentence::{self, counted, quoted},
+    truths::check_truths,
 };
 
 /// The most dimensions a shape may have.
@@ -122,11 +123,7 @@ pub(super) fn read_as(
         let mut buffer = lease(bytes);
         buffer.resize(bytes);
         content.copy_to(buffer.bytes_mut());
-        // A byte that is neither is undefined behaviour to what runs the model.
-        if spec.dtype == DType::Bool && buffer.bytes().iter().any(|&byte| byte > 1) {
-            let message = format!("{} is BOOL, whose bytes are 0 and 1; others came", owner());
-            return Err(Failure::new(ErrorCode::WireInvalidField, message));
-        }
+        check_truths(spec.dtype, buffer.bytes(), &owner)?;
         Data::Owned(buffer)
     };
     Ok(Tensor { name: spec.name.clone(), dtype: spec.dtype, shape, data })

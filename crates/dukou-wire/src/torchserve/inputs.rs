@@ -12,6 +12,7 @@ use crate::{
     keras::npy,
     sentence::{self, quoted},
     tensorflow::{Lease, blame, check_shapes},
+    truths::check_truths,
 };
 
 /// What the bytes of a value are, as far as whoever sent them says so.
@@ -222,6 +223,7 @@ fn elements(
         );
         return Err(Failure::new(ErrorCode::WireElementCount, message));
     };
+    check_truths(spec.dtype, bytes, &|| format!("input {}", quoted(&spec.name)))?;
     let mut buffer = lease(position, bytes.len());
     buffer.resize(bytes.len());
     buffer.bytes_mut().copy_from_slice(bytes);

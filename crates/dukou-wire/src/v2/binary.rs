@@ -7,13 +7,14 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use dukou_types::{DType, Data, ErrorCode, Failure, Tensor};
+use dukou_types::{Data, ErrorCode, Failure, Tensor};
 use http::{HeaderMap, HeaderName};
 
 use super::tensor::{Lease, ReadTensor};
 use crate::{
     rope,
     sentence::{self, counted, quoted},
+    truths::check_truths,
 };
 
 /// The header that says how much of a body is JSON.
@@ -109,12 +110,7 @@ impl<'r> RawData<'r> {
                 let mut buffer = lease(position, bytes);
                 buffer.resize(bytes);
                 rope::copy(self.rope, range, buffer.bytes_mut());
-                // A byte that is neither is undefined behaviour to what runs the model.
-                if tensor.dtype == DType::Bool && buffer.bytes().iter().any(|&byte| byte > 1) {
-                    let message =
-                        format!("{} is BOOL, whose raw bytes are 0 and 1; others came", owner());
-                    return Err(Failure::new(ErrorCode::WireInvalidField, message));
-                }
+                check_truths(tensor.dtype, buffer.bytes(), &owner)?;
                 Data::Owned(buffer)
             }
         };

@@ -10,8 +10,12 @@ use super::{
 use crate::{
     Encoded,
     grpc::{Fields, Part, Repeated, Value, broken, push_bytes, push_message},
+    truths::check_truths,
     v2::{Answer, RequestOptions, raw_strings},
 };
+
+/// The most outputs that an answer may have.
+const MOST_OUTPUTS: usize = 1024;
 
 /// Appends an inference's message to `out`; inputs go as raw bytes.
 pub fn encode_request(
@@ -49,6 +53,9 @@ pub fn decode_response(message: &[Bytes]) -> Result<Answer, Failure> {
                 answer.client_id = (!id.is_empty()).then_some(id);
             }
             5 => {
+                if answer.outputs.len() == MOST_OUTPUTS {
+                    return Err(broken(format!("it has more than {MOST_OUTPUTS} outputs")));
+                }
                 let (tensor, contents) = read_tensor(field.part("outputs")?)?;
                 answer.outputs.push(tensor);
                 typed.push(contents);
@@ -92,6 +99,7 @@ fn read_data(tensor: &Tensor, raw: Part<'_>) -> Result<Data, Failure> {
     }
     let mut buffer = Buffer::zeroed(raw.len());
     raw.copy_to(buffer.bytes_mut());
+    check_truths(tensor.dtype, buffer.bytes(), &|| format!("output `{}`", tensor.name))?;
     Ok(Data::Owned(buffer))
 }
 

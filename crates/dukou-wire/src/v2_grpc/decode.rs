@@ -15,6 +15,7 @@ use crate::{
     Carriage, Decoded,
     grpc::{Fields, Part, Repeated, Value, broken, text},
     sentence::{self, counted, quoted},
+    truths::check_truths,
     v2::{
         check_symbols, chosen, missing_inputs,
         parameters::{
@@ -54,7 +55,13 @@ pub fn decode(
                 decoded.client_id = (!id.is_empty()).then(|| id.into());
             }
             4 => read_parameter(field.part("parameters")?, &mut decoded.parameters)?,
-            5 => inputs.push(Input::read(field.part("inputs")?)?),
+            5 => {
+                inputs.push(Input::read(field.part("inputs")?)?);
+                // Nothing is kept of inputs by the million that no model has.
+                if inputs.len() > signature.inputs.len() {
+                    return Err(surplus(&inputs, signature));
+                }
+            }
             6 => {
                 let (position, most) = read_output(field.part("outputs")?, signature, &outputs)?;
                 outputs.push(position);
@@ -92,19 +99,12 @@ fn tensors(
     let mut tensors: SmallVec<[Option<Tensor>; 2]> =
         signature.inputs.iter().map(|_| None).collect();
     for (place, input) in inputs.iter().enumerate() {
-        let position = signature.input(&input.name).ok_or_else(|| {
-            let message = format!(
-                "the model has no input {}; its inputs are {}",
-                quoted(&input.name),
-                sentence::specs(&signature.inputs)
-            );
-            Failure::new(ErrorCode::RequestUnknownInput, message)
-        })?;
+        let position =
+            signature.input(&input.name).ok_or_else(|| unknown(&input.name, signature))?;
         let spec = &signature.inputs[position];
         input.check(spec)?;
         if tensors[position].is_some() {
-            let message = format!("input {} came twice", quoted(&input.name));
-            return Err(Failure::new(ErrorCode::RequestDuplicateInput, message));
+            return Err(twice(&input.name));
         }
         let data = match raw.get(place) {
             Some(raw) => input.raw(*raw, spec.dtype, position, lease)?,
@@ -121,6 +121,32 @@ fn tensors(
         return Err(missing_inputs(signature, |position| tensors[position].is_some()));
     }
     Ok(tensors.into_iter().flatten().collect())
+}
+
+#[cold]
+fn unknown(name: &str, signature: &Signature) -> Failure {
+    let message = format!(
+        "the model has no input {}; its inputs are {}",
+        quoted(name),
+        sentence::specs(&signature.inputs)
+    );
+    Failure::new(ErrorCode::RequestUnknownInput, message)
+}
+
+#[cold]
+fn twice(name: &str) -> Failure {
+    Failure::new(ErrorCode::RequestDuplicateInput, format!("input {} came twice", quoted(name)))
+}
+
+/// Of more inputs than a model has, the first that is not its own, or that came before.
+#[cold]
+fn surplus(inputs: &[Input<'_>], signature: &Signature) -> Failure {
+    if let Some(input) = inputs.iter().find(|input| signature.input(&input.name).is_none()) {
+        return unknown(&input.name, signature);
+    }
+    let came_before = |place: usize| inputs[..place].iter().any(|i| i.name == inputs[place].name);
+    let place = (0..inputs.len()).find(|&place| came_before(place)).unwrap_or_default();
+    twice(&inputs[place].name)
 }
 
 /// One of `inputs`.
@@ -279,12 +305,7 @@ impl<'a> Input<'a> {
         let mut buffer = lease(position, raw.len());
         buffer.resize(raw.len());
         raw.copy_to(buffer.bytes_mut());
-        // A byte that is neither is undefined behaviour to what runs the model.
-        if dtype == DType::Bool && buffer.bytes().iter().any(|&byte| byte > 1) {
-            let message =
-                format!("{} is BOOL, whose raw bytes are 0 and 1; others came", self.owner());
-            return Err(Failure::new(ErrorCode::WireInvalidField, message));
-        }
+        check_truths(dtype, buffer.bytes(), &|| self.owner())?;
         Ok(Data::Owned(buffer))
     }
 
