@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
 import math
@@ -14,6 +15,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from tests import serving
 from tests.boundary.test_tensorflow import Client
 from tests.serving import write_model
@@ -62,6 +64,83 @@ def _npy(array: np.ndarray[Any, Any]) -> bytes:
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
+
+
+def _png(pixels: np.ndarray[Any, Any]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def _write_mean(path: Path) -> Path:
+    """`x` FP32 [n, 4, 5, 3] → `y` FP32 [n, 3]: the mean of each colour."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("ReduceMean", ["x"], ["y"], axes=[1, 2], keepdims=0)],
+        "mean",
+        [value("x", TensorProto.FLOAT, ["n", 4, 5, 3])],
+        [value("y", TensorProto.FLOAT, ["n", 3])],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
+    )
+    return path
+
+
+def _form(*parts: tuple[str, bytes]) -> tuple[bytes, str]:
+    """A body and its content type."""
+    made = [
+        f'--XX\r\nContent-Disposition: form-data; name="{name}"; filename="f"\r\n\r\n'.encode()
+        + content
+        + b"\r\n"
+        for name, content in parts
+    ]
+    return b"".join(made) + b"--XX--\r\n", "multipart/form-data; boundary=XX"
+
+
+def test_pictures_are_rows(tmp_path: Path) -> None:
+    model = _write_mean(tmp_path / "mean.onnx")
+    random = np.random.default_rng(7)
+    small = [random.integers(0, 256, (4, 5, 3), np.uint8) for _ in range(2)]
+    large = random.integers(0, 256, (40, 37, 3), np.uint8)
+    with serving.house() as house, house.serving(model) as server:
+
+        def post(body: bytes, kind: str) -> tuple[int, Any]:
+            connection = http.client.HTTPConnection(*server.address, timeout=20)
+            connection.request("POST", "/mean/predict", body, {"content-type": kind})
+            answer = connection.getresponse()
+            said = json.loads(answer.read())
+            connection.close()
+            return answer.status, said
+
+        def ask(*parts: tuple[str, bytes]) -> tuple[int, Any]:
+            return post(*_form(*parts))
+
+        def answers(
+            answer: tuple[int, Any], pictures: list[np.ndarray[Any, Any]], scale: float = 1
+        ) -> None:
+            wanted = [scale * picture.astype(float).mean((0, 1)) for picture in pictures]
+            assert answer[0] == 200, answer
+            np.testing.assert_allclose(answer[1]["predictions"], wanted, rtol=1e-4)
+
+        answers(post(_png(small[0]), "image/png"), small[:1])
+        answers(ask(("image", _png(small[0])), ("more", _png(small[1]))), small)
+        answers(ask(("scale", b"0.5"), ("image", _png(small[0]))), small[:1], 0.5)
+        # What is resized is what Pillow makes of it, to a level.
+        resized = Image.fromarray(large).resize((5, 4), Image.Resampling.BILINEAR)
+        answer = ask(("resize", b"true"), ("image", _png(large)))
+        wanted = np.asarray(resized, float).mean((0, 1))
+        np.testing.assert_allclose(answer[1]["predictions"][0], wanted, atol=1)
+        array = ask(("file", _npy(small[0][None].astype(np.float32))))
+        answers(array, small[:1])
+        for parts, words in (
+            ((("image", _png(large)),), "the picture is 40 high and 37 wide"),
+            ((("image", b"GIF89a"),), "the form's part `image` is no picture that is read here"),
+            ((("scale", b"1"),), "the form holds no picture"),
+            ((("resize", b"maybe"), ("image", _png(large))), "`resize` must be `true` or `false`"),
+        ):
+            status, said = ask(*parts)
+            assert (status, said["error"][: len(words)]) == (400, words)
 
 
 def test_every_form_of_a_body_is_answered_alike(place: tuple[Client, dict[str, Any]]) -> None:
@@ -173,7 +252,19 @@ WRONG: dict[str, tuple[str, Any, int, str]] = {
         "/m/evaluate",
         _npy(np.zeros((2, 4))),
         400,
-        "an NPY array holds no labels",
+        "neither an NPY array nor a picture holds labels",
+    ),
+    "picture of another size": (
+        "/m/predict",
+        _png(np.zeros((2, 3), np.uint8)),
+        400,
+        "the picture is 2 high and 3 wide, and input `x` takes [n, 4]",
+    ),
+    "picture cut off": (
+        "/m/predict",
+        _png(np.zeros((2, 2), np.uint8))[:40],
+        400,
+        "the picture cannot be read",
     ),
 }
 

@@ -16,6 +16,7 @@ mod exchange;
 pub mod grpc;
 mod json;
 pub mod keras;
+mod multipart;
 mod peer;
 mod plain;
 mod rope;

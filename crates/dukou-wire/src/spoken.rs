@@ -66,7 +66,7 @@ impl Dialect {
         match self {
             Self::V2 => v2::decode(rope, headers, signature, limits, lease),
             Self::TensorFlow => tensorflow::decode(rope, path, signature, limits, lease),
-            Self::Keras => keras::decode(rope, path, signature, limits, lease),
+            Self::Keras => keras::decode(rope, (path, headers), signature, limits, lease),
             Self::V2Grpc => v2_grpc::decode(rope, signature, lease),
             Self::TensorFlowGrpc => tensorflow_grpc::decode(rope, path, signature, limits, lease),
             Self::TorchServe => torchserve::decode(rope, headers, signature, limits, lease),

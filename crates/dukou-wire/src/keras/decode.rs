@@ -3,13 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dukou_types::{ErrorCode, Failure, Requested, Signature};
+use dukou_types::{ErrorCode, Failure, Requested, Signature, Tensor};
+use http::{HeaderMap, header::CONTENT_TYPE};
 
-use super::npy;
+use super::{
+    npy,
+    picture::{self, Wanted},
+};
 use crate::{
     Carriage, DecodeLimits, Decoded, Truth,
     json::{Scanner, Stop},
-    rope,
+    multipart, rope,
+    sentence::quoted,
     tensorflow::{Lease, Values, object_stands},
 };
 
@@ -19,7 +24,7 @@ use crate::{
 /// Whatever is wrong with the body, by its code and with both sides of a mismatch.
 pub fn decode(
     rope: &[Bytes],
-    path: &str,
+    (path, headers): (&str, &HeaderMap),
     signature: &Signature,
     limits: &DecodeLimits,
     lease: &mut Lease<'_>,
@@ -33,12 +38,19 @@ pub fn decode(
         carriage,
         ..Decoded::default()
     };
-    if body.starts_with(npy::MAGIC) {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let form = content_type.filter(|kind| multipart::is_form(kind));
+    let is_array = form.is_some() || body.starts_with(npy::MAGIC) || picture::is_one(&body);
+    if is_array {
         if scored {
-            let message = "an NPY array holds no labels; send JSON with `instances` and `labels`";
+            let message = "neither an NPY array nor a picture holds labels; send JSON with `instances` and `labels`";
             return Err(Failure::new(ErrorCode::WireMissingField, message));
         }
-        let tensor = npy::read(&body, signature, lease)?;
+        let tensor = match form {
+            Some(content_type) => read_form(&body, content_type, signature, limits, lease)?,
+            None if body.starts_with(npy::MAGIC) => npy::read(&body, signature, lease)?,
+            None => picture::read(&[body], Wanted::default(), signature, limits, lease)?,
+        };
         return Ok(decoded([tensor].into_iter().collect(), Carriage::Predictions));
     }
     let mut scanner = Scanner::new(&body, limits.json_depth, true);
@@ -58,6 +70,36 @@ pub fn decode(
         }
     };
     Ok(decoded(values.finish(field)?, carriage))
+}
+
+/// A form's pictures, a row each, and how its other fields want them; or its one NPY array.
+fn read_form(
+    body: &Bytes,
+    content_type: &str,
+    signature: &Signature,
+    limits: &DecodeLimits,
+    lease: &mut Lease<'_>,
+) -> Result<Tensor, Failure> {
+    let boundary = multipart::boundary(content_type)
+        .ok_or_else(|| multipart::without_boundary(content_type))?;
+    let (mut pictures, mut wanted) = (Vec::new(), Wanted::default());
+    for part in multipart::parts(body, boundary)? {
+        match &*part.name {
+            "resize" | "scale" => wanted.read(&part.name, &part.content)?,
+            _ if part.content.starts_with(npy::MAGIC) && pictures.is_empty() => {
+                return npy::read(&part.content, signature, lease);
+            }
+            _ if picture::is_one(&part.content) => pictures.push(part.content),
+            name => {
+                let message = format!(
+                    "the form's part {} is no picture that is read here (PNG or JPEG), no NPY array, and neither `resize` nor `scale`",
+                    quoted(name)
+                );
+                return Err(Failure::new(ErrorCode::WireInvalidField, message));
+            }
+        }
+    }
+    picture::read(&pictures, wanted, signature, limits, lease)
 }
 
 /// What stood in the body.

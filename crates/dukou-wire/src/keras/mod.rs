@@ -1,8 +1,8 @@
 //! The dialect of a small Keras server, our own: `POST /predict`, `/{model}/predict` and
-//! `/{model}/evaluate`. `docs/keras.md` writes it down.
+//! `/{model}/evaluate`. `docs/dialects.md` writes it down.
 //!
 //! A body is `{"instances": …}` or `{"data": …}` (a row an element), `{"inputs": …}` (whole tensors), a
-//! bare list of rows, or one NPY array. The answer is `predictions`, a row an element, with `classes`
+//! bare list of rows, one NPY array, or pictures, bare or as parts of a form. The answer is `predictions`, a row an element, with `classes`
 //! where the model's classes have names; of `evaluate` it is `metrics`, by `labels` in the body.
 
 mod address;
@@ -10,6 +10,7 @@ mod client;
 mod decode;
 mod encode;
 pub(crate) mod npy;
+mod picture;
 mod score;
 
 pub(crate) use address::recognize;

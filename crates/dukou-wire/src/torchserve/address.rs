@@ -48,8 +48,28 @@ pub(crate) fn recognize(head: &Head<'_>) -> Option<Result<Target, Failure>> {
             ErrorCode::WireUnsupported,
             "workflows are not read; a deployment's graph does what they do (`docs/services.md`)",
         ))),
+        (_, Some(rest)) => older(first, rest),
         _ => None,
     }
+}
+
+/// The paths of older clients, `{m}/predict` and `{m}/{version}/predict`; the first of them is a Keras
+/// server's too.
+fn older(model: &str, rest: &str) -> Option<Result<Target, Failure>> {
+    let number = match rest.rsplit_once('/') {
+        None if rest == "predict" => None,
+        Some((number, "predict")) if !number.contains('/') => Some(number),
+        _ => return None,
+    };
+    let target = || {
+        let model = model_name(model)?;
+        let selector = match number {
+            None => Selector::Default,
+            Some(number) => Selector::Version(version(number)?),
+        };
+        Ok(Target::Infer { model, selector })
+    };
+    Some(target())
 }
 
 /// `{m}` or `{m}/{version}`, and whatever stands behind.
@@ -188,7 +208,14 @@ mod tests {
         assert_eq!(ask(Method::POST, "/invocations"), Some(Ok(Target::InferOnly)));
         assert_eq!(ask(Method::POST, "/invocations?model_name=m"), infer(Selector::Default));
         assert_eq!(ask(Method::POST, "/models/m/invoke"), infer(Selector::Default));
-        for path in ["/ping/x", "/ping/", "/pings", "/", "/v1/models/m:predict", "/m/predict"] {
+        let third = infer(Selector::Version(v("3")));
+        assert_eq!(ask(Method::POST, "/m/predict"), infer(Selector::Default));
+        assert_eq!(ask(Method::GET, "/m/3/predict"), third);
+        let none = Some(Err(ErrorCode::RequestUnknownModel));
+        assert_eq!(ask(Method::POST, "/%2F/predict"), none);
+        let others = ["/m/predicts", "/m/1/2/predict", "/m/evaluate", "/m/predict/", "/predict"];
+        let strangers = ["/ping/x", "/ping/", "/pings", "/", "/v1/models/m:predict"];
+        for path in strangers.into_iter().chain(others) {
             assert_eq!(ask(Method::POST, path), None, "{path}");
         }
     }

@@ -7,13 +7,12 @@ use http::{HeaderMap, header::CONTENT_TYPE};
 use super::{
     form,
     inputs::{Form, Inputs, Sent, looks_like_json},
-    multipart,
 };
 use crate::{
     Carriage, DecodeLimits, Decoded,
     json::{Scanner, Stop},
     keras::npy,
-    rope,
+    multipart, rope,
     sentence::{self, quoted},
     tensorflow::{Lease, Values, object_stands},
 };

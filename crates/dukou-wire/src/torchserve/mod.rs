@@ -19,7 +19,6 @@ mod error;
 mod form;
 mod inputs;
 mod management;
-mod multipart;
 
 pub(crate) use address::recognize;
 pub(crate) use client::{

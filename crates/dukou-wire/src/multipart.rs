@@ -10,7 +10,7 @@ const MOST: usize = 256;
 
 /// One part.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(crate) struct Part {
     /// The field's name.
     pub name: String,
     /// Its own content type, in lower case and without parameters; empty where it has none.
@@ -19,8 +19,14 @@ pub(super) struct Part {
     pub content: Bytes,
 }
 
+/// Whether a content type is a form's of parts.
+pub(crate) fn is_form(content_type: &str) -> bool {
+    let kind = content_type.split(';').next().unwrap_or_default();
+    kind.trim().eq_ignore_ascii_case("multipart/form-data")
+}
+
 /// The boundary that a content type names.
-pub(super) fn boundary(content_type: &str) -> Option<&str> {
+pub(crate) fn boundary(content_type: &str) -> Option<&str> {
     let mut parameters = content_type.split(';').skip(1).map(str::trim);
     let said = parameters.find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
@@ -34,7 +40,7 @@ pub(super) fn boundary(content_type: &str) -> Option<&str> {
 ///
 /// # Errors
 /// `wire.invalid-field`: it is not what its content type says, or has too many parts.
-pub(super) fn parts(body: &Bytes, boundary: &str) -> Result<Vec<Part>, Failure> {
+pub(crate) fn parts(body: &Bytes, boundary: &str) -> Result<Vec<Part>, Failure> {
     let delimiter = [b"--", boundary.as_bytes()].concat();
     let mut parts = Vec::new();
     // The first delimiter may stand at the very front; every other behind a line's end.
@@ -144,7 +150,7 @@ fn broken(why: &str) -> Failure {
 
 /// A content type without a boundary.
 #[cold]
-pub(super) fn without_boundary(content_type: &str) -> Failure {
+pub(crate) fn without_boundary(content_type: &str) -> Failure {
     let said = quoted(content_type);
     Failure::new(ErrorCode::WireInvalidField, format!("{said} names no `boundary`"))
 }
