@@ -154,7 +154,8 @@ def body_of(method: str, path: str) -> str | None:
         return None
     if method not in ("GET", "POST"):
         return None
-    if method == "GET" and not path.startswith(("/predictions", "/explanations", "/invocations")):
+    torchserve = path.startswith(("/predictions", "/explanations", "/invocations"))
+    if method == "GET" and not torchserve and not path.endswith("/predict"):
         return None
     if path.startswith("/v2/"):
         return BODY
