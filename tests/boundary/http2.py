@@ -8,12 +8,12 @@ import struct
 from collections import Counter
 from collections.abc import Container
 
+from tests.boundary import hpack
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 CONTINUATION = 9
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
-# The static table's rows of `:status` (RFC 7541, appendix A).
-STATUSES = {0x88: 200, 0x89: 204, 0x8A: 206, 0x8B: 304, 0x8C: 400, 0x8D: 404, 0x8E: 500}
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
@@ -35,11 +35,11 @@ def block(*headers: tuple[str, str]) -> bytes:
 class Http2:
     """A connection of prior knowledge."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int], window: int = 2**24) -> None:
         self._authority = "{}:{}".format(*address)
         self._socket = socket.create_connection(address, timeout=20)
-        # A window for every answer that we will ask for.
-        settings = struct.pack(">HI", 4, 2**24)
+        # No table of headers, and a window for every answer that we will ask for.
+        settings = struct.pack(">HIHI", 1, 0, 4, window)
         self.send(PREFACE + frame(SETTINGS, 0, 0, settings))
         self.send(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 2**24)))
         self._came = b""
@@ -65,6 +65,61 @@ class Http2:
         return frame(HEADERS, END_HEADERS, stream, head) + frame(
             DATA, END_STREAM if ends else 0, stream, body
         )
+
+    def settled(self) -> Http2:
+        """Reads the server's settings and its window: from then on more may be sent than without."""
+        owed = {SETTINGS, WINDOW_UPDATE}
+        while owed and (read := self.read()) is not None:
+            kind, flags, _, _ = read
+            if kind == SETTINGS and not flags & ACK:
+                self.send(frame(SETTINGS, ACK, 0))
+            if not flags & ACK:
+                owed.discard(kind)
+        return self
+
+    def call(self, stream: int, method: str, *metadata: tuple[str, str]) -> bytes:
+        """The head of a call of gRPC; its message is to follow."""
+        head = block(
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", method),
+            (":authority", self._authority),
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+            *metadata,
+        )
+        return frame(HEADERS, END_HEADERS, stream, head)
+
+    def ended_calls(self, *streams: int) -> dict[int, tuple[dict[str, str], bytes]]:
+        """What became of these calls: the headers and trailers of each, and the bytes between them.
+
+        Fewer where the server ended the connection.
+        """
+        heads: dict[int, dict[str, str]] = {stream: {} for stream in streams}
+        came = dict.fromkeys(streams, b"")
+        owed = set(streams)
+        while owed and (read := self.read()) is not None:
+            kind, flags, stream, payload = read
+            if kind == HEADERS and stream in heads:
+                heads[stream] |= hpack.read(payload)
+            elif kind == DATA and stream in came:
+                came[stream] += payload
+            elif kind == RST_STREAM:
+                owed.discard(stream)
+            elif kind == SETTINGS and not flags & ACK:
+                self.send(frame(SETTINGS, ACK, 0))
+            if kind in (HEADERS, DATA) and flags & END_STREAM:
+                owed.discard(stream)
+        return {stream: (heads[stream], came[stream]) for stream in streams if stream not in owed}
+
+    def give_up_after(self, seconds: float) -> None:
+        """How long sending and reading may wait for the server."""
+        self._socket.settimeout(seconds)
+
+    def reset(self) -> None:
+        """Breaks the connection without a farewell."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self._socket.close()
 
     def read(self) -> tuple[int, int, int, bytes] | None:
         """The next frame: kind, flags, stream, payload; None at the end of the connection."""
@@ -100,7 +155,7 @@ class Http2:
             if 0 < stream < first or stream in besides:
                 continue
             if kind == HEADERS:
-                heads[stream] = STATUSES.get(payload[0], 0)
+                heads[stream] = int(hpack.read(payload)[":status"])
             elif kind == RST_STREAM:
                 done.setdefault(stream, heads.get(stream, "reset"))
             elif kind == SETTINGS and not flags & ACK:

@@ -1,15 +1,24 @@
 //! address: the second room. What a request is about, from its head alone, so that no stranger makes
 //! us read a large body for a path that nothing is served at.
 
-use dukou_types::Failure;
-use dukou_wire::{Addressed, Dialect, Head, address_first};
-use http::request::Parts;
+use dukou_types::{ErrorCode, Failure};
+use dukou_wire::{Addressed, Dialect, Head, address_first, grpc};
+use http::{StatusCode, Version, request::Parts};
 
 /// Says what a request is about.
 ///
 /// # Errors
 /// `wire.unknown-path`, `wire.wrong-method` and the like: see [`dukou_wire::address`].
 pub fn address(head: &Parts) -> Result<Addressed, Failure> {
+    if is_call_in_http1(head) {
+        let message = format!(
+            "calls of gRPC come over HTTP/2, and this one came over {:?}: the client, or a proxy before this \
+             server, must speak HTTP/2",
+            head.version
+        );
+        let failure = Failure::new(ErrorCode::WireUnsupported, message);
+        return Err(failure.with_status(StatusCode::HTTP_VERSION_NOT_SUPPORTED.as_u16()));
+    }
     address_first(&head_of(head), first_of(head))
 }
 
@@ -25,6 +34,10 @@ pub fn first_of(head: &Parts) -> Option<Dialect> {
 
 /// The dialect that a head is spoken in, whatever is wrong with it.
 pub fn dialect_of(head: &Parts) -> Dialect {
+    if is_call_in_http1(head) {
+        // How a call ended stands in trailers: who sent this reads a status and a sentence.
+        return Dialect::V2;
+    }
     Dialect::of_first(&head_of(head), first_of(head))
 }
 
@@ -36,4 +49,9 @@ pub fn head_of(head: &Parts) -> Head<'_> {
         query: head.uri.query(),
         headers: &head.headers,
     }
+}
+
+/// Whether a call came in HTTP/1, which has no place for what a call's answer ends with.
+fn is_call_in_http1(head: &Parts) -> bool {
+    head.version < Version::HTTP_2 && grpc::is_call(&head_of(head))
 }

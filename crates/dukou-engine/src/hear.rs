@@ -17,7 +17,7 @@ use hyper::body::Body;
 
 use crate::{
     access::{Caller, Origin, enforce},
-    reply::read_body,
+    reply::read_frames,
     stack::{Door, heard, named_timeout},
     visit::Visit,
     way::before,
@@ -57,7 +57,18 @@ where
     visit.asked(Some(&called));
     let (caller, limit, patience) = admitted(head, door, visit, &called)?;
     let latest = visit.received + named_timeout(&head.headers)?.unwrap_or(UNNAMED);
-    let reading = read_body(body, limit.saturating_add(PREFIX), patience);
+    // What an envelope announces is believed before what it announces is read.
+    let mut announced = false;
+    let look = |frames: &[Bytes]| {
+        if announced {
+            return Ok(());
+        }
+        // None is empty: the first few have it, however many there are.
+        let length = grpc::announced(&frames[..frames.len().min(PREFIX)]);
+        announced = length.is_some();
+        length.map_or(Ok(()), |length| grpc::check_size(length, limit))
+    };
+    let reading = read_frames(body, limit.saturating_add(PREFIX), patience, look);
     let frames = before(latest, reading).await?.map_err(|failure| match failure.code {
         ErrorCode::RequestBodyTooLarge => {
             grpc::check_size(limit.saturating_add(1), limit).err().unwrap_or(failure)

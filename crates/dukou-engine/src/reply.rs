@@ -334,6 +334,22 @@ pub async fn read_body<B>(
 where
     B: Body<Data = Bytes, Error: StdError + 'static>,
 {
+    read_frames(body, limit, patience, |_| Ok(())).await
+}
+
+/// The same of a body that says more of itself: `look` sees what has come whenever more has.
+///
+/// # Errors
+/// The same, and that of `look`, before the rest is read.
+pub async fn read_frames<B>(
+    body: B,
+    limit: usize,
+    patience: Duration,
+    mut look: impl FnMut(&[Bytes]) -> Result<(), Failure>,
+) -> Result<SmallVec<[Bytes; 2]>, Failure>
+where
+    B: Body<Data = Bytes, Error: StdError + 'static>,
+{
     let too_large = |came: u64| {
         let message = format!(
             "the body has {came} bytes or more, and `limits.body_bytes` of the serving table allows {limit}"
@@ -368,6 +384,7 @@ where
         }
         if !data.is_empty() {
             frames.push(data);
+            look(&frames)?;
         }
     }
     Ok(frames)

@@ -327,6 +327,7 @@ where
             };
             match frame.map(|frame| frame.map(Frame::into_data)) {
                 None if self.came == 0 => return Ok(None),
+                Some(Ok(Ok(data))) if data.is_empty() => {}
                 Some(Ok(Ok(data))) => {
                     self.came += data.len();
                     self.frames.push_back(data);
@@ -342,7 +343,9 @@ where
 
     /// A message of which all has come, taken from the front.
     fn whole(&mut self) -> Result<Option<Message>, Failure> {
-        let Some(length) = grpc::announced(self.frames.make_contiguous()) else {
+        // None is empty: the first few have its envelope, however many there are.
+        let first: Message = self.frames.iter().take(PREFIX).cloned().collect();
+        let Some(length) = grpc::announced(&first) else {
             return Ok(None);
         };
         grpc::check_size(length, self.limit)?;
