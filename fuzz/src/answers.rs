@@ -22,7 +22,7 @@ pub(crate) const LIMITS: DecodeLimits = DecodeLimits { json_depth: 100, body_byt
 const SENTENCE: usize = 4096;
 
 /// The models that are asked: of one input and of two, of numbers and of texts, of any shape and of one.
-pub(crate) static SIGNATURES: LazyLock<[Signature; 8]> = LazyLock::new(|| {
+pub(crate) static SIGNATURES: LazyLock<[Signature; 9]> = LazyLock::new(|| {
     [
         signature(&[("x", DType::Fp32, "batch 2")]),
         signature(&[("x", DType::Bytes, "?")]),
@@ -31,6 +31,7 @@ pub(crate) static SIGNATURES: LazyLock<[Signature; 8]> = LazyLock::new(|| {
         signature(&[("x", DType::Bool, "batch 2")]),
         signature(&[("x", DType::Fp16, "?")]),
         signature(&[("x", DType::Uint64, "batch")]),
+        signature(&[("x", DType::Fp16, "batch 2 ? 3")]),
         signature(&[("x", DType::Bf16, "?"), ("z", DType::Bytes, "? 1")]),
     ]
 });

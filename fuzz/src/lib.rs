@@ -69,6 +69,7 @@ pub const TARGETS: &[Target] = &[
     target("torchserve-grpc-management", management::torchserve_grpc, Shape::Protobuf),
     target("keras-json", keras::json, Shape::Json),
     target("keras-npy", keras::npy, Shape::Text),
+    unfolds(target("keras-form", keras::form, Shape::Text)),
     target("peer-bodies", peers::bodies, Shape::Json),
     unfolds(target("peer-messages", peers::messages, Shape::Protobuf)),
     target("peer-replies", peers::replies, Shape::Text),

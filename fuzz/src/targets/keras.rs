@@ -3,7 +3,10 @@
 use dukou_wire::Dialect;
 use http::HeaderMap;
 
-use crate::answers::infer;
+use crate::{
+    answers::infer,
+    pieces::{first_line, header},
+};
 
 /// JSON in any of its forms, to be answered and to be scored.
 pub fn json(input: &[u8]) {
@@ -15,4 +18,10 @@ pub fn json(input: &[u8]) {
 /// An array in NumPy's form.
 pub fn npy(input: &[u8]) {
     infer(Dialect::Keras, "/predict", &HeaderMap::new(), input);
+}
+
+/// A line with the content type, and a body: a picture, or a form of them.
+pub fn form(input: &[u8]) {
+    let (kind, body) = first_line(input);
+    infer(Dialect::Keras, "/m/predict", &header("content-type", kind), body);
 }
