@@ -36,6 +36,15 @@ pub(crate) static SIGNATURES: LazyLock<[Signature; 9]> = LazyLock::new(|| {
     ]
 });
 
+/// Models that take pictures: in colour and in grey, of any size and of one.
+pub(crate) static PICTURES: LazyLock<[Signature; 3]> = LazyLock::new(|| {
+    [
+        signature(&[("x", DType::Fp32, "batch ? ? 3")]),
+        signature(&[("x", DType::Uint8, "batch 3 6 5")]),
+        signature(&[("x", DType::Fp16, "batch 16")]),
+    ]
+});
+
 fn spec((name, dtype, shape): (&str, DType, &str)) -> TensorSpec {
     let dim = |text: &str| match text.parse() {
         Ok(extent) => Dim::Fixed(extent),
@@ -55,7 +64,17 @@ fn signature(inputs: &[(&str, DType, &str)]) -> Signature {
 
 /// Has an inference decoded for every model, in one frame and in several.
 pub(crate) fn infer(dialect: Dialect, path: &str, headers: &HeaderMap, body: &[u8]) {
-    for signature in &*SIGNATURES {
+    infer_of(&*SIGNATURES, dialect, (path, headers), body);
+}
+
+/// The same for these models.
+pub(crate) fn infer_of(
+    models: &[Signature],
+    dialect: Dialect,
+    (path, headers): (&str, &HeaderMap),
+    body: &[u8],
+) {
+    for signature in models {
         let decode = |rope: &[Bytes]| {
             let sent = Sent { path, headers, rope };
             dialect.decode(sent, signature, &LIMITS, &mut lease)

@@ -69,7 +69,8 @@ pub const TARGETS: &[Target] = &[
     target("torchserve-grpc-management", management::torchserve_grpc, Shape::Protobuf),
     target("keras-json", keras::json, Shape::Json),
     target("keras-npy", keras::npy, Shape::Text),
-    unfolds(target("keras-form", keras::form, Shape::Text)),
+    // A picture is unpacked, has three colours made of one, and becomes numbers of four bytes.
+    Target { besides: 24 * BODY_BYTES, ..target("keras-form", keras::form, Shape::Text) },
     target("peer-bodies", peers::bodies, Shape::Json),
     unfolds(target("peer-messages", peers::messages, Shape::Protobuf)),
     target("peer-replies", peers::replies, Shape::Text),

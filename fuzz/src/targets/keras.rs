@@ -4,7 +4,7 @@ use dukou_wire::Dialect;
 use http::HeaderMap;
 
 use crate::{
-    answers::infer,
+    answers::{PICTURES, infer, infer_of},
     pieces::{first_line, header},
 };
 
@@ -24,4 +24,5 @@ pub fn npy(input: &[u8]) {
 pub fn form(input: &[u8]) {
     let (kind, body) = first_line(input);
     infer(Dialect::Keras, "/m/predict", &header("content-type", kind), body);
+    infer_of(&*PICTURES, Dialect::Keras, ("/predict", &header("content-type", kind)), body);
 }
