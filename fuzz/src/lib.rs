@@ -5,8 +5,9 @@
 //! what the signature allows; what it refuses it refuses in a sentence. The runner (`tests/corpus`) adds that
 //! memory stays within [`Target::times`] of the input, and that it ends.
 //!
-//! `corpus/<target>/` holds inputs, small and whole: good requests, and everything that ever failed. A new
-//! decoder is a function in [`targets`] and a line here.
+//! `corpus/<target>/` holds inputs, small and whole: good requests, everything that ever failed, and under
+//! `seen-…` some of what libFuzzer found to reach other code (its targets call these functions). A new decoder is a
+//! function in [`targets`] and a line here.
 
 #![allow(clippy::panic, clippy::expect_used, reason = "what is not kept is told by a panic")]
 
