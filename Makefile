@@ -51,6 +51,15 @@ check: ## what this machine lacks, with one install command each
 	@build/$*-venv/bin/pip install --quiet --require-hashes -r requirements/$*.txt
 	@touch $@
 
+# TorchServe, to compare with. Its torch is the CPU build, which pip finds where PIP_FIND_LINKS says.
+.stamps/torchserve-venv: .stamps/venv requirements/torchserve.txt
+	@echo "· TorchServe, to compare with (build/torchserve-venv)"
+	@rm -rf build/torchserve-venv
+	@$(PYTHON) -m venv build/torchserve-venv
+	@build/torchserve-venv/bin/pip install --quiet --require-hashes -r requirements/torchserve.txt
+	@build/torchserve-venv/bin/pip install --quiet --no-deps "torch==2.13.0+cpu"
+	@touch $@
+
 # TensorFlow Serving's stubs, for the tests: without TensorFlow, which they would bring.
 .stamps/tensorflow-serving: .stamps/venv requirements/tensorflow-serving.txt
 	@echo "· TensorFlow Serving's stubs, for the tests (build/tensorflow-serving)"
@@ -101,15 +110,15 @@ compatibility: .stamps/engine .stamps/clients-venv .stamps/tensorflow-serving ##
 	$(BIN)/python scripts/compatibility.py
 	$(BIN)/python scripts/generate.py
 
-compare: .stamps/engine .stamps/clients-venv .stamps/mlserver-venv ## ask KServe and MLServer the same, and record what differs
-	$(BIN)/python scripts/compatibility.py peers
+compare: .stamps/engine .stamps/clients-venv .stamps/mlserver-venv .stamps/torchserve-venv ## ask Triton, TorchServe, KServe and MLServer the same, and record what differs (PEERS=… for some of them)
+	$(BIN)/python scripts/compatibility.py peers $(PEERS)
 	$(BIN)/python scripts/generate.py
 
 coverage: ## what was asked for, demand by demand, and where it stands
 	@$(PYTHON) scripts/coverage.py
 
 lock: ## resolve the Python requirements anew (needs uv)
-	for set in dev torch bench openvino clients mlserver tensorflow-serving; do uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
+	for set in dev torch bench openvino clients mlserver torchserve tensorflow-serving; do uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
 	  --no-emit-find-links --no-strip-extras --no-header --generate-hashes $$(case $$set in openvino|tensorflow-serving) echo --no-deps;; esac) -o requirements/$$set.txt requirements/$$set.in; done
 
 clean: ## remove what was built (not the registry under DUKOU_HOME)

@@ -3,7 +3,9 @@
 `make compatibility` runs this: it starts a server as the tests do, and asks it with each client in that client's own
 environment (`conformance/clients.json`). What is recorded is `works`, or the reason that stands in `NOT_YET`; anything
 else is an error here. `make compare` runs it with `peers`: the same is asked of our server and of others
-(`conformance/peers.json`); a difference without a reason in `REASONS` is an error here.
+(`conformance/peers.json`, and what those answered that CI cannot start in `conformance/answers`); a difference without
+a reason in `tests/compatibility/reasons.py` is an error here. `peers NAME …` asks these alone and keeps what is
+recorded of the others.
 """
 
 from __future__ import annotations
@@ -29,46 +31,6 @@ CLIENTS = {
 }
 # (module, operation) → why it does not work yet.
 NOT_YET: dict[tuple[str, str], str] = {}
-
-# (question, or "" for every one; the beginning of what differs) → why.
-REASONS = {
-    ("", "only there: `detail`"): "the words of its web framework; `error` is the protocol's",
-    ("", "only here: `error`"): "the protocol's own word",
-    (
-        "",
-        "422 there, 400 here",
-    ): "what is no request is 400 by Triton and TensorFlow Serving; 422 is its framework's",
-    (
-        "",
-        "500 there, 400 here",
-    ): "the caller's mistake is told before the model runs; there its code fails on it",
-    (
-        "",
-        "200 there, 400 here",
-    ): "what the model has not is refused, as by Triton; there it is passed over",
-    (
-        "model metadata",
-        "only",
-    ): "the graph tells the signature; there the model's code would have to",
-    (
-        "model status",
-        "only here: `model_version_status",
-    ): "what TensorFlow Serving's clients read at this path",
-    ("predict by GET", "404 there, 400 here"): "TensorFlow Serving's answer to a wrong method",
-    (
-        "infer, no content type",
-        "400 there, 200 here",
-    ): "Triton takes it, and Triton's own client sends none",
-    ("infer, binary both ways", "500 there, 200 here"): "its REST does not read binary tensor data",
-    ("live", "only"): "an empty body there; KServe's clients read ours",
-    ("ready", "only"): "an empty body there; KServe's clients read ours",
-    ("model ready", "only"): "an empty body there; KServe's clients read ours",
-    (
-        "infer",
-        "only there",
-    ): "it makes an id where none was given, and adds its own parameters, empty ones too",
-    ("infer", "only here: `model_version`"): "Triton names the version that answered",
-}
 
 
 def record() -> list[dict[str, Any]]:
@@ -108,37 +70,40 @@ def record() -> list[dict[str, Any]]:
     return recorded
 
 
-def record_peers() -> list[dict[str, Any]]:
+def record_peers(names: list[str]) -> list[dict[str, Any]]:
     """How answers differ from those of other servers, each difference with its reason.
 
+    Args:
+        names: of the servers to ask; all where there is none.
+
     Raises:
-        SystemExit: one has no reason.
+        SystemExit: differences have no reason.
     """
     from tests import serving
-    from tests.compatibility.peers import KSERVE, MLSERVER, compare_with
+    from tests.compatibility.peers import PEERS, compare_with
+    from tests.compatibility.reasons import reason_for
 
-    recorded = []
-    with tempfile.TemporaryDirectory() as name, serving.house() as house:
-        model = serving.write_model(Path(name, "m.onnx"))
-        with house.serving(model) as server:
-            for peer in (KSERVE, MLSERVER):
-                found = compare_with(peer, server.address, model)
-                for protocol, questions in found["protocols"].items():
-                    found["protocols"][protocol] = {
-                        question: {what: _reason(peer.name, question, what) for what in differing}
-                        for question, differing in questions.items()
-                    }
-                recorded.append(found)
+    before = json.loads((ROOT / "conformance" / "peers.json").read_text(encoding="utf-8"))
+    recorded, without = [], []
+    for peer in PEERS:
+        if names and peer.name not in names:
+            recorded += [each for each in before if each["name"] == peer.name]
+            continue
+        with serving.house() as house:
+            found = compare_with(peer, house)
+        for protocol, questions in found["protocols"].items():
+            for question, differing in questions.items():
+                reasons = {what: reason_for(peer.name, question, what) for what in differing}
+                without += [
+                    f"{peer.name}, {protocol}, {question}: {what}"
+                    for what, reason in reasons.items()
+                    if reason is None
+                ]
+                found["protocols"][protocol][question] = reasons
+        recorded.append(found)
+    if without:
+        raise SystemExit("\n".join(["nothing says why these differ:", *without]))
     return recorded
-
-
-def _reason(peer: str, question: str, what: str) -> str:
-    for (about, begin), reason in REASONS.items():
-        if what.startswith(begin) and (
-            question == about or question.startswith(f"{about}, ") or not about
-        ):
-            return reason
-    raise SystemExit(f"`{peer}: {question}` differs, and nothing says why: {what}")
 
 
 def _state(module: str, operation: str, found: str) -> str:
@@ -154,7 +119,9 @@ def _state(module: str, operation: str, found: str) -> str:
 
 if __name__ == "__main__":
     name, found = (
-        ("peers.json", record_peers()) if sys.argv[1:] == ["peers"] else ("clients.json", record())
+        ("peers.json", record_peers(sys.argv[2:]))
+        if sys.argv[1:2] == ["peers"]
+        else ("clients.json", record())
     )
     text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
     (ROOT / "conformance" / name).write_text(text, encoding="utf-8")

@@ -91,9 +91,11 @@ _PEERS = """\
 ## Asked the same as other servers
 
 The same requests, good and bad, were sent to our server and to others that hold the same weights: status, fields and
-numbers are compared; the words of errors, and what ours say beside `error`, are not. Each difference stands here with
-its reason. Made from `conformance/peers.json`, which `make compare` records; `tests/compatibility/test_peers.py` asks
-KServe's server again.
+numbers are compared; the words of errors (but TorchServe's, which clients look at) and what ours say beside them are
+not. Each difference stands here with its reason. Made from `conformance/peers.json`, which `make compare` records;
+`tests/compatibility/test_peers.py` asks KServe's server again, and holds ours to the answers of Triton and TorchServe
+that are kept in `conformance/answers`. Triton is the server in NVIDIA's wheel with its python backend, on a CPU;
+TorchServe has token authorization off and the model API on.
 """
 
 
@@ -110,7 +112,7 @@ def _compatibility() -> str:
     lines.append(_PEERS)
     text = (ROOT / "conformance" / "peers.json").read_text(encoding="utf-8")
     for peer in json.loads(text):
-        lines += [f"### {peer['name']} {peer['version']}", ""]
+        lines += [f"### {peer['title']}", "", f"`{peer['name']}` {peer['version']}.", ""]
         for protocol, questions in peer["protocols"].items():
             alike = sum(not differing for differing in questions.values())
             lines += [f"{protocol}: {alike} of {len(questions)} questions are answered alike.", ""]

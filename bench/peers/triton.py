@@ -94,24 +94,34 @@ def triton_server(
 ) -> Iterator[tuple[ServerProcess, str, str]]:
     """The server on a repository, once the model is ready; its addresses of HTTP and of gRPC, whose door
     is open where `calls`."""
-    home = _home()
+    program, environment = tritonserver()
     port, port_of_calls = free_port(), free_port()
-    command: list[str | Path] = [home / "bin" / "tritonserver"]
-    command += ["--model-repository", repository, "--backend-directory", home / "backends"]
+    command = [*program, "--model-repository", repository]
     command += ["--model-control-mode", "explicit", "--load-model", model]
     command += ["--http-address", "127.0.0.1", "--http-port", str(port)]
     door = ["--grpc-address", "127.0.0.1", "--grpc-port", str(port_of_calls)]
     door = door if calls else ["--allow-grpc", "false"]
     command += ["--metrics-port", str(free_port()), *door]
-    environment = {
-        "LD_LIBRARY_PATH": str(site_packages() / "nvidia_pytriton.libs"),
-        "PATH": f"{peers_python().parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(site_packages()),
-    }
     with ServerProcess(command, folder / "log", environment) as server:
         base = f"http://127.0.0.1:{port}"
         server.wait_ready(f"{base}/v2/models/{model}/ready")
         yield server, base, f"http://127.0.0.1:{port_of_calls}"
+
+
+def tritonserver() -> tuple[list[str | Path], dict[str, str]]:
+    """The words that start the server with its backends, and what it needs to know beside.
+
+    Raises:
+        Unavailable: the peers' environment cannot be made, or has no backend for its Python.
+    """
+    place_stub()
+    home, packages = _home(), site_packages()
+    environment = {
+        "LD_LIBRARY_PATH": str(packages / "nvidia_pytriton.libs"),
+        "PATH": f"{peers_python().parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(packages),
+    }
+    return [home / "bin" / "tritonserver", "--backend-directory", home / "backends"], environment
 
 
 def place_stub() -> None:

@@ -197,10 +197,11 @@ REFUSED = {
     "broken": ("POST", "/models?url=broken.onnx&model_name=b", 500, "InternalServerException",
                "Failed to start workers for model b version: 1: "),
     "too many": ("PUT", "/models/a?min_worker=1000", 400, "BadRequestException", "1000 workers are wanted"),
-    "max below min": ("PUT", "/models/a?min_worker=3&max_worker=1", 400, "BadRequestException", "max_worker (1)"),
+    "max below min": ("PUT", "/models/a?min_worker=3&max_worker=1", 400, "BadRequestException",
+                      "max_worker cannot be less than min_worker. They are 1 and 3"),
     "nobody": ("PUT", "/models/nobody", 404, "ModelNotFoundException", "Model not found: nobody"),
     "no version": ("PUT", "/models/a/9/set-default", 404, "ModelVersionNotFoundException",
-                   "Model version: 9 does not exist for model: a"),
+                   "Model version 9 does not exist for model a"),
     "gone": ("DELETE", "/models/nobody", 404, "ModelNotFoundException", "Model not found: nobody"),
 }  # fmt: skip
 

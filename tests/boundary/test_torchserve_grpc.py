@@ -8,80 +8,12 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from tests import serving
+from tests.compatibility.clients.torchserve_messages import messages, method
 from tests.serving import write_model
 
-INFERENCE = "org.pytorch.serve.grpc.inference"
-MANAGEMENT = "org.pytorch.serve.grpc.management"
-TEXT, BYTES, INT, BOOL = 9, 12, 5, 8
 ROW = [1.0, 2.0, 3.0, 4.0]
-# Message → its fields: name → (number, type).
-MESSAGES = {
-    INFERENCE: {
-        "Empty": {},
-        "PredictionResponse": {"prediction": (1, BYTES)},
-        "TorchServeHealthResponse": {"health": (1, TEXT)},
-    },
-    MANAGEMENT: {
-        "ManagementResponse": {"msg": (1, TEXT)},
-        "DescribeModelRequest": {"model_name": (1, TEXT), "model_version": (2, TEXT)},
-        "ListModelsRequest": {"limit": (1, INT), "next_page_token": (2, INT)},
-        "RegisterModelRequest": {
-            "batch_size": (1, INT),
-            "initial_workers": (3, INT),
-            "max_batch_delay": (4, INT),
-            "model_name": (5, TEXT),
-            "synchronous": (8, BOOL),
-            "url": (9, TEXT),
-        },
-        "ScaleWorkerRequest": {
-            "model_name": (1, TEXT),
-            "model_version": (2, TEXT),
-            "max_worker": (3, INT),
-            "min_worker": (4, INT),
-            "synchronous": (6, BOOL),
-        },
-        "SetDefaultRequest": {"model_name": (1, TEXT), "model_version": (2, TEXT)},
-        "UnregisterModelRequest": {"model_name": (1, TEXT), "model_version": (2, TEXT)},
-    },
-}
 Call = Callable[..., Any]
-
-
-def _messages() -> dict[str, Any]:
-    """The messages as classes; a prediction's request has a map, which is a message of pairs."""
-    pool = descriptor_pool.DescriptorPool()
-    for package, messages in MESSAGES.items():
-        file = descriptor_pb2.FileDescriptorProto(
-            name=f"{package}.proto", package=package, syntax="proto3"
-        )
-        for name, fields in messages.items():
-            message = file.message_type.add(name=name)
-            for field, (number, kind) in fields.items():
-                message.field.add(name=field, number=number, type=kind, label=1)
-        if package == INFERENCE:
-            request = file.message_type.add(name="PredictionsRequest")
-            request.field.add(name="model_name", number=1, type=TEXT, label=1)
-            request.field.add(name="model_version", number=2, type=TEXT, label=1)
-            entry = request.nested_type.add(name="InputEntry")
-            entry.options.map_entry = True
-            entry.field.add(name="key", number=1, type=TEXT, label=1)
-            entry.field.add(name="value", number=2, type=BYTES, label=1)
-            request.field.add(
-                name="input",
-                number=3,
-                type=11,
-                label=3,
-                type_name=f".{package}.PredictionsRequest.InputEntry",
-            )
-        pool.Add(file)
-    names = {n: f"{p}.{n}" for p, each in MESSAGES.items() for n in (*each, "PredictionsRequest")}
-    names["PredictionsRequest"] = f"{INFERENCE}.PredictionsRequest"
-    return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(full))
-        for name, full in names.items()
-    }
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +22,7 @@ def call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call]:
     store = folder / "store"
     store.mkdir()
     write_model(store / "new.onnx")
-    messages = _messages()
+    classes = messages()
     model = write_model(folder / "m.onnx")
     with (
         serving.house() as house,
@@ -98,16 +30,14 @@ def call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call]:
         grpc.insecure_channel(f"127.0.0.1:{server.address[1]}") as channel,
     ):
 
-        def ask(method: str, request: str, answer: str, **fields: Any) -> Any:
-            package = INFERENCE if request in ("Empty", "PredictionsRequest") else MANAGEMENT
-            service = "InferenceAPIsService" if package == INFERENCE else "ManagementAPIsService"
-            kind = channel.unary_stream if method.startswith("Stream") else channel.unary_unary
+        def ask(name: str, request: str, answer: str, **fields: Any) -> Any:
+            kind = channel.unary_stream if name.startswith("Stream") else channel.unary_unary
             calling = kind(
-                f"/{package}.{service}/{method}",
-                request_serializer=messages[request].SerializeToString,
-                response_deserializer=messages[answer].FromString,
+                method(name, request),
+                request_serializer=classes[request].SerializeToString,
+                response_deserializer=classes[answer].FromString,
             )
-            return calling(messages[request](**fields), timeout=30)
+            return calling(classes[request](**fields), timeout=30)
 
         yield ask
 
@@ -164,16 +94,16 @@ def test_models_are_managed(call: Call) -> None:
     done = _manage(call, "SetDefault", model_name="n", model_version="1")
     assert done == 'Default version successfully updated for model "n" to "1"'
     assert _manage(call, "UnregisterModel", model_name="n") == 'Model "n" unregistered'
-    for method, fields, status in (
+    for name, fields, status in (
         ("DescribeModel", {"model_name": "n"}, "NOT_FOUND"),
         ("RegisterModel", {"url": "../m.onnx"}, "NOT_FOUND"),
         ("RegisterModel", {}, "INVALID_ARGUMENT"),
         ("SetDefault", {"model_name": "m"}, "INVALID_ARGUMENT"),
     ):
         with pytest.raises(grpc.RpcError) as caught:
-            _manage(call, method, **fields)
+            _manage(call, name, **fields)
         error: Any = caught.value
-        assert error.code().name == status, (method, error.details())
+        assert error.code().name == status, (name, error.details())
 
 
 def _workers(call: Call, model: str) -> list[dict[str, Any]]:

@@ -178,7 +178,7 @@ def _binary_answer(case: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
     """The case's request, asking for raw tensors where JSON cannot say what it holds."""
     body, headers = _body(case["body"]), dict(case.get("headers", {}))
     length = headers.get("Inference-Header-Content-Length")
-    if length is None:
+    if length in (None, "0"):
         return body, headers
     document = json.loads(body[: int(length)])
     document.setdefault("parameters", {})["binary_data_output"] = True

@@ -45,6 +45,23 @@ def write_models(folder: Path) -> dict[str, Any]:
     return {"labels": labels.tolist(), "probabilities": probabilities.tolist()}
 
 
+def write_more(folder: Path) -> None:
+    """Writes two models beside those, for Triton: `scores` and `small`, which gives bytes back."""
+    write_scores(folder / "scores")
+    node = helper.make_node("Identity", ["i"], ["same"])
+    _write(folder / "small", [node], {"i": TensorProto.INT8}, {"same": TensorProto.INT8})
+
+
+def write_scores(*folders: Path) -> None:
+    """Writes the classifier with its probabilities as its only output, into each of these folders."""
+    for folder in folders:
+        folder.mkdir(parents=True)
+        model = onnx.load(write_model(folder / "model.onnx"))
+        del model.graph.output[0], model.graph.node[-1]
+        onnx.checker.check_model(model)
+        onnx.save(model, folder / "model.onnx")
+
+
 def _write(folder: Path, nodes: list[Any], inputs: dict[str, int], outputs: dict[str, int]) -> None:
     def values(said: dict[str, int]) -> list[Any]:
         return [helper.make_tensor_value_info(n, e, ["n", 2]) for n, e in said.items()]

@@ -1,23 +1,33 @@
 """The same requests, good and bad, asked of our server and of another; how their answers differ.
 
-What is compared: the status; which fields there are; numbers, within a tolerance. What an error says in words is each
-server's own, and so is what ours says beside `error`.
+What is compared: the status; which fields there are; numbers, within a tolerance; how tensors travel. What an error
+says in words is each server's own, and so is what ours says beside it, but for the words that clients look at
+(TorchServe's `type` and `message`).
 """
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
+import re
 import struct
-from collections.abc import Iterator, Mapping
+import time
+import zlib
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from dukou.serve.migrate.compare import Answer, Tolerance, compare
 
 ROWS = [[1.0, 2.0, 3.0, 4.0], [0.5, -1.5, 2.25, 0.0]]
 # What our errors say beside the protocol's `error`.
-_BESIDE = {"code", "remedy", "request_id"}
+BESIDE = frozenset({"code", "remedy", "request_id"})
+# Fields of an answer whose words are compared: ours begin with theirs.
+_WORDS = ("type", "message", "status")
+# Of an inference: whether tensors travel as bytes, and whether the body is compressed.
+_HOW = ("inference-header-content-length", "content-encoding")
 _JSON = {"Content-Type": "application/json"}
+Address = tuple[str, int]
 
 
 class Question(NamedTuple):
@@ -29,6 +39,8 @@ class Question(NamedTuple):
         path: of it.
         body: JSON where it is not bytes.
         headers: beside those that the connection sets.
+        door: which of a server's ports it is for; its first one where it has no such port.
+        until: asked again until this expression is found in the answer, where a server takes its time.
     """
 
     name: str
@@ -36,6 +48,8 @@ class Question(NamedTuple):
     path: str
     body: Any = None
     headers: Mapping[str, str] = {}
+    door: str = ""
+    until: str = ""
 
 
 def _tensor(**other: Any) -> dict[str, Any]:
@@ -106,7 +120,18 @@ V1 = [
 ]
 
 
-def ask(address: tuple[str, int], question: Question) -> Answer:
+def ask(address: Address, question: Question) -> Answer:
+    """Asks, and again where the answer is one that does not come at once."""
+    deadline = time.monotonic() + 30
+    while True:
+        answer = _ask_once(address, question)
+        if re.search(question.until.encode(), answer.body):
+            return answer
+        assert time.monotonic() < deadline, answer
+        time.sleep(0.05)
+
+
+def _ask_once(address: Address, question: Question) -> Answer:
     """Asks on a connection of its own."""
     connection = http.client.HTTPConnection(*address, timeout=30)
     try:
@@ -116,26 +141,58 @@ def ask(address: tuple[str, int], question: Question) -> Answer:
         connection.request(question.method, question.path, body, dict(question.headers))
         response = connection.getresponse()
         headers = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, headers, response.read())
+        said, coding = response.read(), headers.get("content-encoding")
+        if coding is not None:
+            said = {"gzip": gzip.decompress, "deflate": zlib.decompress}[coding](said)
+        return Answer(response.status, headers, said)
     finally:
         connection.close()
 
 
-def differences(question: Question, there: Answer, here: Answer) -> list[str]:
-    """How two answers differ, in words; nothing where they are alike."""
+def differences(
+    name: str, there: Answer, here: Answer, beside: Collection[str] = BESIDE
+) -> list[str]:
+    """How two answers to the question of a name differ, in words; nothing where they are alike.
+
+    Args:
+        name: of the question.
+        there: the other server's answer.
+        here: ours.
+        beside: fields of our errors that the other's need not have.
+    """
     if there.status != here.status:
         return [f"{there.status} there, {here.status} here"]
     found = []
-    left, right = set(_fields(_document(there))), set(_fields(_document(here)))
-    right -= _BESIDE if here.status >= 400 else set()
+    old, new = _document(there), _document(here)
+    left, right = set(_fields(old)), set(_fields(new))
+    right -= set(beside) if _failed(here) else set()
     for where, fields in (("there", left - right), ("here", right - left)):
         if fields:
-            found.append(f"only {where}: {', '.join(f'`{name}`' for name in sorted(fields))}")
+            found.append(f"only {where}: {_listed(sorted(fields))}")
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in _WORDS:
+            if key in old and not str(new.get(key)).startswith(str(old[key])):
+                found.append(f"`{key}` is {old[key]!r} there, {new.get(key)!r} here")
     # Of a description the fields are compared, of an answer the numbers as well.
-    if question.name.startswith(("infer", "predict")):
+    if name.startswith(("infer", "predict", "stream")):
+        for header in _HOW:
+            if (header in there.headers) is not (header in here.headers):
+                where = "there" if header in there.headers else "here"
+                found.append(f"only {where}: the header `{header}`")
         number = compare(there, here, Tolerance())
         found += [] if number is None else [number]
     return found
+
+
+def _failed(answer: Answer) -> bool:
+    """Whether it is a failure of HTTP, or of gRPC, whose statuses are small numbers."""
+    return answer.status >= 400 or 0 < answer.status < 100
+
+
+def _listed(fields: list[str]) -> str:
+    """The fields, of many the first."""
+    names = ", ".join(f"`{name}`" for name in fields[:12])
+    return names if len(fields) <= 12 else f"{names} and {len(fields) - 12} more"
 
 
 def _document(answer: Answer) -> Any:

@@ -5,13 +5,17 @@
 use std::{
     cell::Cell,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use dukou_batch::Observe;
 use dukou_types::ErrorCode;
 
-use crate::{cache::Found, table::Dialect};
+use crate::{
+    batch_sizes::{self, BatchSizes, BySize},
+    cache::Found,
+    table::Dialect,
+};
 
 /// Upper bounds of the histograms in microseconds, inclusive; a last bucket holds what is above.
 pub const BOUNDS_US: [u64; 18] = {
@@ -85,6 +89,8 @@ struct Shard {
     compute: Histogram,
     batch_rows: [AtomicU64; ROW_BUCKETS],
     batch_rows_sum: AtomicU64,
+    batch_sizes: BatchSizes,
+    last_ms: AtomicU64,
     found: [AtomicU64; Found::ALL.len()],
     rows_not_run: AtomicU64,
 }
@@ -142,6 +148,8 @@ impl ArmCounters {
             compute: Histogram::new(),
             batch_rows: zeros(),
             batch_rows_sum: AtomicU64::new(0),
+            batch_sizes: BatchSizes::default(),
+            last_ms: AtomicU64::new(0),
             found: zeros(),
             rows_not_run: AtomicU64::new(0),
         };
@@ -169,6 +177,11 @@ impl ArmCounters {
         shard.results[count.dialect.index()][result].fetch_add(1, Relaxed);
         shard.rows.fetch_add(count.rows as u64, Relaxed);
         shard.request.add(count.request);
+        if count.error.is_none() {
+            // Of all that a request costs this is the least: the clock is read without a system call.
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            shard.last_ms.store(u64::try_from(since.as_millis()).unwrap_or(u64::MAX), Relaxed);
+        }
         if let Some(queue) = count.queue {
             shard.queue.add(queue);
         }
@@ -186,6 +199,7 @@ impl ArmCounters {
         shard.compute.add(compute);
         shard.batch_rows[doubling_bucket(rows as u64, ROW_BUCKETS)].fetch_add(1, Relaxed);
         shard.batch_rows_sum.fetch_add(rows as u64, Relaxed);
+        shard.batch_sizes.add(rows, compute);
     }
 
     fn shard(&self) -> &Shard {
@@ -205,6 +219,8 @@ impl ArmCounters {
             totals.compute.add(&shard.compute);
             add_counts(&mut totals.batch_rows, &shard.batch_rows);
             totals.batch_rows_sum += shard.batch_rows_sum.load(Relaxed);
+            shard.batch_sizes.add_to(&mut totals.batch_sizes);
+            totals.last_ms = totals.last_ms.max(shard.last_ms.load(Relaxed));
             add_counts(&mut totals.found, &shard.found);
             totals.rows_not_run += shard.rows_not_run.load(Relaxed);
         }
@@ -252,6 +268,10 @@ pub struct Totals {
     pub batch_rows: [u64; ROW_BUCKETS],
     /// Rows of all batches.
     pub batch_rows_sum: u64,
+    /// Batches by their rows, each number by itself.
+    pub batch_sizes: BySize,
+    /// When a request was last answered well, in milliseconds since 1970; 0: none ever was.
+    pub last_ms: u64,
     /// Well answered requests that a cache looked at, by what it did.
     pub found: [u64; Found::ALL.len()],
     /// Rows of those that were not run.
@@ -291,6 +311,8 @@ impl Default for Totals {
             compute: TimeTotals::default(),
             batch_rows: [0; ROW_BUCKETS],
             batch_rows_sum: 0,
+            batch_sizes: BySize::new(),
+            last_ms: 0,
             found: [0; Found::ALL.len()],
             rows_not_run: 0,
             agreement: Agreement::default(),
@@ -316,6 +338,8 @@ impl Totals {
         self.compute.merge(&other.compute);
         merge_counts(&mut self.batch_rows, &other.batch_rows);
         self.batch_rows_sum += other.batch_rows_sum;
+        batch_sizes::merge(&mut self.batch_sizes, &other.batch_sizes);
+        self.last_ms = self.last_ms.max(other.last_ms);
         merge_counts(&mut self.found, &other.found);
         self.rows_not_run += other.rows_not_run;
         self.agreement.compared += other.agreement.compared;

@@ -46,6 +46,10 @@ fn what_many_threads_count_adds_up_to_the_last_one() {
     assert_eq!(totals.batches(), all / 4);
     assert_eq!(totals.batch_rows[2], all / 4);
     assert_eq!(totals.batch_rows_sum, all);
+    assert_eq!(totals.batch_sizes[&4].count, all / 4);
+    assert_eq!((totals.batch_sizes.len(), totals.batch_sizes[&4].ns), (1, totals.compute.sum_ns));
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    assert!((1_700_000_000_000..=since).contains(&u128::from(totals.last_ms)), "{totals:?}");
     assert_eq!(totals.compute.sum_ns, all / 4 * 60_000);
 }
 

@@ -96,7 +96,7 @@ pub fn describe(
                 let text = tensorflow::encode_metadata(model.name.as_str(), version, signature);
                 return Ok(json_text(text));
             }
-            described(model, lane, v2::encode_model_metadata)
+            described(model, lane, selector, v2::encode_model_metadata)
         }
         Target::ModelPage { limit, after } => {
             let (models, next) = manage::page(ready(serving)?, caller, (*limit, *after));
@@ -107,6 +107,7 @@ pub fn describe(
             let versions = manage::workers(ready(serving)?, model, selector.as_ref())?;
             torchserve::encode_workers(&versions)
         }
+        Target::SharedMemory => b"[]".to_vec(),
         Target::ApiDescription { model } => {
             let found = model
                 .as_ref()
@@ -122,7 +123,6 @@ pub fn describe(
             return Err(Failure::new(ErrorCode::WireUnsupported, message));
         }
         Target::Infer { .. }
-        | Target::SharedMemory
         | Target::InferOnly
         | Target::Change { .. }
         | Target::RepositoryIndex
@@ -142,10 +142,14 @@ pub fn describe(
 pub fn described<T>(
     model: &Model,
     lane: &Lane,
+    selector: &Selector,
     encode: impl FnOnce(&v2::ModelDescription<'_>) -> T,
 ) -> T {
-    let versions: Vec<&str> =
+    let version = lane.version.version.as_str();
+    let mut versions: Vec<&str> =
         model.versions.iter().map(|lane| lane.version.version.as_str()).collect();
+    // Of a version that is named nothing is told but itself, as by Triton.
+    versions.retain(|each| *selector == Selector::Default || *each == version);
     let providers = &lane.version.facts.providers;
     encode(&v2::ModelDescription {
         name: model.name.as_str(),

@@ -66,7 +66,7 @@ pub fn describe(
                 let name = model.name.as_str();
                 tensorflow_grpc::encode_metadata(name, version.as_str(), signature)
             } else {
-                described(model, lane, v2_grpc::encode_model_metadata)
+                described(model, lane, selector, v2_grpc::encode_model_metadata)
             }
         }
         Target::ModelConfig { model, selector } => {

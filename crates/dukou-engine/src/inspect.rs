@@ -82,5 +82,11 @@ fn of_totals((name, version): (String, String), totals: &Totals) -> Statistics {
         compute: Spent { count: totals.batches(), ns: totals.compute.sum_ns },
         cache_hit: once(found(Found::Hit) + found(Found::Wait)),
         cache_miss: once(found(Found::Miss)),
+        last_ms: totals.last_ms,
+        by_rows: totals
+            .batch_sizes
+            .iter()
+            .map(|(&rows, runs)| (rows as u64, Spent { count: runs.count, ns: runs.ns }))
+            .collect(),
     }
 }

@@ -15,6 +15,7 @@ pub mod admit;
 pub mod arguments;
 pub mod artifact;
 pub mod authenticate;
+pub mod batch_sizes;
 pub mod cache;
 pub mod container;
 pub mod describe;

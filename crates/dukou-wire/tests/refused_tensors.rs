@@ -198,9 +198,7 @@ fn numbers_that_do_not_fit() {
         );
     };
     let nan = "wire.not-a-number";
-    for came in ["NaN", "Infinity", "-Infinity", "null", "nan", "inf", "-Inf"] {
-        case(DType::Fp32, came, nan, " and JSON has only finite numbers");
-    }
+    case(DType::Fp32, "null", nan, " and JSON has only finite numbers");
     case(DType::Int32, "NaN", nan, " and JSON has only finite numbers");
     case(DType::Fp32, "3.5e38", nan, ", which holds magnitudes up to 3.4e38");
     case(DType::Fp32, "-1e999999999999999999999", nan, ", which holds magnitudes up to 3.4e38");

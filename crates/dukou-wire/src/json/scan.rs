@@ -18,14 +18,23 @@ pub(crate) struct Scanner<'a> {
     pub(super) at: usize,
     depth: usize,
     max_depth: usize,
-    non_finite: bool,
+    /// Whether words may stand for NaN and the infinities, and `null` for NaN.
+    words: bool,
+    null: bool,
 }
 
 impl<'a> Scanner<'a> {
     /// At the front of `bytes`. `non_finite` allows `NaN`, `Infinity`, `-Infinity` and `null` where a
     /// floating number stands.
     pub(crate) fn new(bytes: &'a [u8], max_depth: usize, non_finite: bool) -> Self {
-        Self { bytes, at: 0, depth: 0, max_depth: max_depth.min(DEEPEST), non_finite }
+        let max_depth = max_depth.min(DEEPEST);
+        Self { bytes, at: 0, depth: 0, max_depth, words: non_finite, null: non_finite }
+    }
+
+    /// Allows `NaN` and the infinities by their words, and `null` not: what is missing is told.
+    pub(crate) const fn with_words(mut self) -> Self {
+        self.words = true;
+        self
     }
 
     /// All of the body.
@@ -242,7 +251,7 @@ impl<'a> Scanner<'a> {
         let rest = &self.bytes[start.min(self.bytes.len())..];
         for (word, value) in WORDS {
             if rest.starts_with(word.as_bytes()) {
-                if !self.non_finite {
+                if !(if word == "null" { self.null } else { self.words }) {
                     return Err(Fault::new(Kind::NotFinite, start));
                 }
                 self.at = start + word.len();

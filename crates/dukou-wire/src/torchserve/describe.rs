@@ -80,6 +80,12 @@ pub fn encode_workers(versions: &[WorkersOf<'_>]) -> Vec<u8> {
     out
 }
 
+/// What TorchServe says of models that have none of this; none here has.
+const NONE_OF_IT: &str = ",\"clientTimeoutInMills\":0,\"parallelType\":\"\",\"parallelLevel\":0,\
+    \"continuousBatching\":false,\"useJobTicket\":false,\"useVenv\":false,\"stateful\":false,\
+    \"sequenceMaxIdleMSec\":0,\"sequenceTimeoutMSec\":0,\"maxNumSequence\":0,\
+    \"maxSequenceJobQueueSize\":0";
+
 fn push_workers(out: &mut Vec<u8>, of: &WorkersOf<'_>) {
     let texts = [
         ("{\"modelName\":", of.model),
@@ -102,6 +108,7 @@ fn push_workers(out: &mut Vec<u8>, of: &WorkersOf<'_>) {
         out.extend_from_slice(key.as_bytes());
         push_integer(out, value);
     }
+    out.extend_from_slice(NONE_OF_IT.as_bytes());
     out.extend_from_slice(b",\"loadedAtStartup\":true,\"workers\":[");
     // TorchServe counts its workers up from here.
     for id in 9000..9000 + of.workers {

@@ -12,6 +12,10 @@ use crate::{
 const NO_TOKEN: &str =
     "Token Authorization failed. Token either incorrect, expired, or not provided correctly";
 
+/// What its sentence of a model without a worker goes on with, whatever the reason.
+const SCALE: &str = "Please use scale workers API to add workers. If this is a sequence inference, please check \
+    if it is closed, or expired; or exceeds maxSequenceJobQueueSize";
+
 /// The HTTP status of a failure.
 pub fn status(failure: &Failure, target: Option<&Target>) -> u16 {
     match (failure.code, target) {
@@ -74,13 +78,11 @@ pub(crate) fn said<'f>(
     let workerless = || {
         Cow::from(match asked {
             Some((model, Selector::Version(version))) => format!(
-                "Model \"{model}\" Version {version} has no worker to serve inference request. Please use \
-                 scale workers API to add workers."
+                "Model \"{model}\" Version {version} has no worker to serve inference request. {SCALE}"
             ),
-            Some((model, _)) => format!(
-                "Model \"{model}\" has no worker to serve inference request. Please use scale workers API \
-                 to add workers."
-            ),
+            Some((model, _)) => {
+                format!("Model \"{model}\" has no worker to serve inference request. {SCALE}")
+            }
             None => failure.message.to_string(),
         })
     };
@@ -102,6 +104,15 @@ pub(crate) fn said<'f>(
             format!("Model version: {version} does not exist for model: {model}").into(),
         ),
         (C::RequestUnknownVersion, _) => match target {
+            // The one sentence of its that has no colons.
+            Some(Target::Change {
+                operation: Operation::SetDefault,
+                model: Some(model),
+                version: Some(version),
+            }) => (
+                "ModelVersionNotFoundException",
+                format!("Model version {version} does not exist for model {model}").into(),
+            ),
             Some(Target::Change { model: Some(model), version: Some(version), .. }) => (
                 "ModelVersionNotFoundException",
                 format!("Model version: {version} does not exist for model: {model}").into(),

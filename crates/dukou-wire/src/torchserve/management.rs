@@ -50,7 +50,7 @@ pub fn decode_change(head: &Head<'_>, target: &Target, rope: &[Bytes]) -> Result
             let most: u64 = number("max_worker").unwrap_or(least);
             if most < least {
                 let message = format!(
-                    "max_worker ({most}) must be greater than or equal to min_worker ({least})"
+                    "max_worker cannot be less than min_worker. They are {most} and {least}"
                 );
                 return Err(Failure::new(ErrorCode::WireInvalidField, message));
             }

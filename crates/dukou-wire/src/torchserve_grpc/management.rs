@@ -142,7 +142,7 @@ pub fn decode_change(target: &Target, message: &[Bytes]) -> Result<Change, Failu
             let wait = asked.second().is_some_and(|truth| truth != 0);
             let most = Asked::read(message, [1, 2, 3, 0])?.count();
             if most.is_some_and(|most| most > 0 && (most as u64) < workers) {
-                let message = "max_worker must be greater than or equal to min_worker";
+                let message = "max_worker cannot be less than min_worker.";
                 return Err(Failure::new(ErrorCode::WireInvalidField, message));
             }
             Ok(Change::Scale { model, version, workers, wait })

@@ -71,6 +71,7 @@ pub(crate) fn recognize(head: &Head<'_>) -> Option<Result<Target, Failure>> {
         }
         ["v2", "logging"] => Some(unsupported(head, "the logging extension", None)),
         ["v2", "trace", "setting"] => Some(unsupported(head, "the trace extension", None)),
+        ["v2", "systemsharedmemory" | "cudasharedmemory", "status"] => get(Target::SharedMemory),
         ["v2", "systemsharedmemory" | "cudasharedmemory", ..] => {
             let instead = "tensors travel in the body, as JSON or as binary tensor data";
             Some(unsupported(head, "shared memory", Some(instead)))
@@ -215,6 +216,7 @@ mod tests {
                 Target::ModelReady { model: digits(), selector: alias },
             ),
             (Method::POST, "/v2/repository/index", Target::RepositoryIndex),
+            (Method::GET, "/v2/systemsharedmemory/status", Target::SharedMemory),
             (
                 Method::POST,
                 "/v2/repository/models/digits/unload",
@@ -269,7 +271,13 @@ mod tests {
             (Method::GET, "/v2/repository/index", "wire.wrong-method", "POST"),
             (Method::POST, "/v2/repository/r/index", "wire.unsupported", "'repository_name'"),
             (Method::POST, "/v2/repository/models/m/drop", "wire.unknown-path", "repository"),
-            (Method::GET, "/v2/systemsharedmemory/status", "wire.unsupported", "shared memory"),
+            (Method::POST, "/v2/systemsharedmemory/status", "wire.wrong-method", "takes GET"),
+            (
+                Method::GET,
+                "/v2/cudasharedmemory/region/r/status",
+                "wire.unsupported",
+                "shared memory",
+            ),
         ] {
             let failure = ask(&method, path).unwrap_err();
             assert_eq!(failure.code.as_str(), code, "{path}: {failure}");

@@ -30,10 +30,6 @@ pub(super) fn header_length(headers: &HeaderMap, total: usize) -> Result<Option<
     };
     let length = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     match length.and_then(|text| text.parse::<usize>().ok()) {
-        Some(0) => {
-            let message = "`Inference-Header-Content-Length: 0` (a body that is one bare tensor) is not supported; send the JSON before it";
-            Err(Failure::new(ErrorCode::WireUnsupported, message))
-        }
         Some(length) if length <= total => Ok(Some(length)),
         _ => {
             let came = quoted(&String::from_utf8_lossy(value.as_bytes()));

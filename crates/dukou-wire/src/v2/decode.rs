@@ -8,6 +8,7 @@ use http::HeaderMap;
 use smallvec::SmallVec;
 
 use super::{
+    bare,
     binary::{RawData, header_length},
     parameters::{
         self, Once, Parameters, list_or, object_or, read_parameters, refuse_shared_memory,
@@ -39,7 +40,10 @@ pub fn decode(
     lease: &mut dyn FnMut(usize, usize) -> Buffer,
 ) -> Result<Decoded, Failure> {
     let (json, header_length) = open(rope, headers, limits)?;
-    let mut scanner = Scanner::new(&json, limits.json_depth, false);
+    if header_length == Some(0) {
+        return bare::decode(rope, signature, lease);
+    }
+    let mut scanner = Scanner::new(&json, limits.json_depth, false).with_words();
     let mut reading = Reading::new(signature, &json);
     reading.read(&mut scanner, lease).map_err(|stop| stop.in_body(&json))?;
     reading.finish(RawData::new(rope, header_length), lease)
@@ -110,7 +114,8 @@ impl<'a> Reading<'a> {
             let id = scanner
                 .text()
                 .map_err(|fault| fault.in_field(scanner.body(), "`id`", "a string"))?;
-            self.client_id = Some(id.into());
+            // None, as Triton takes it: an answer does not say it either.
+            self.client_id = (!id.is_empty()).then(|| id.into());
         }
         Ok(())
     }

@@ -97,7 +97,21 @@ pub struct Statistics {
     pub cache_hit: Spent,
     /// Answers that were not.
     pub cache_miss: Spent,
+    /// When a request was last answered well, in milliseconds since 1970; 0: none ever was.
+    pub last_ms: u64,
+    /// Runs of the model by their rows, in their order.
+    pub by_rows: Vec<(u64, Spent)>,
 }
+
+/// What Triton's configuration says beside, where nothing was configured: it prints every default.
+const OF_INPUT: &str = ",\"format\":\"FORMAT_NONE\",\"is_shape_tensor\":false,\"allow_ragged_batch\":false,\
+    \"optional\":false,\"is_non_linear_format_io\":false}";
+const OF_OUTPUT: &str =
+    ",\"label_filename\":\"\",\"is_shape_tensor\":false,\"is_non_linear_format_io\":false}";
+const OF_RUNNING: &str = ",\"batch_input\":[],\"batch_output\":[],\"optimization\":{\
+    \"priority\":\"PRIORITY_DEFAULT\",\"input_pinned_memory\":{\"enable\":false},\
+    \"output_pinned_memory\":{\"enable\":false},\"gather_kernel_buffer_threshold\":0,\
+    \"eager_batching\":false}";
 
 /// How a model is configured, with the fields of Triton's `ModelConfig` by their names.
 pub fn encode_config(facts: &Configuration<'_>) -> Vec<u8> {
@@ -107,14 +121,15 @@ pub fn encode_config(facts: &Configuration<'_>) -> Vec<u8> {
     push_text(&mut out, facts.platform);
     out.extend_from_slice(b",\"backend\":");
     push_text(&mut out, facts.backend());
-    out.extend_from_slice(b",\"version_policy\":{\"specific\":{\"versions\":");
+    out.extend_from_slice(b",\"runtime\":\"\",\"version_policy\":{\"specific\":{\"versions\":");
     let numbers = facts.versions.iter().filter_map(|version| version.parse::<i64>().ok());
     push_list(&mut out, numbers, push_integer);
     out.extend_from_slice(b"}},\"max_batch_size\":");
     push_integer(&mut out, facts.max_batch);
-    for (key, specs) in
-        [(",\"input\":", &facts.signature.inputs), (",\"output\":", &facts.signature.outputs)]
-    {
+    for (key, specs, of_each) in [
+        (",\"input\":", &facts.signature.inputs, OF_INPUT),
+        (",\"output\":", &facts.signature.outputs, OF_OUTPUT),
+    ] {
         out.extend_from_slice(key.as_bytes());
         push_list(&mut out, specs.iter(), |out, spec| {
             out.extend_from_slice(b"{\"name\":");
@@ -124,23 +139,31 @@ pub fn encode_config(facts: &Configuration<'_>) -> Vec<u8> {
             push_list(out, facts.dims(&spec.wire_shape()).into_iter(), |out, dim| {
                 push_integer(out, dim);
             });
-            out.push(b'}');
+            out.extend_from_slice(of_each.as_bytes());
         });
     }
     let kind = if facts.on_gpu { "KIND_GPU" } else { "KIND_CPU" };
+    out.extend_from_slice(OF_RUNNING.as_bytes());
     out.extend_from_slice(b",\"instance_group\":[{\"name\":");
     push_text(&mut out, facts.name);
-    let rest = format!(",\"kind\":\"{kind}\",\"count\":{}}}]", facts.instances);
+    let rest = format!(
+        ",\"kind\":\"{kind}\",\"count\":{},\"gpus\":[],\"secondary_devices\":[],\"profile\":[],\
+         \"passive\":false,\"host_policy\":\"\"}}]",
+        facts.instances
+    );
     out.extend_from_slice(rest.as_bytes());
     if facts.max_batch > 1 {
         let batching = format!(
-            ",\"dynamic_batching\":{{\"preferred_batch_size\":[{}],\"max_queue_delay_microseconds\":{}}}",
+            ",\"dynamic_batching\":{{\"preferred_batch_size\":[{}],\"max_queue_delay_microseconds\":{},\
+             \"preserve_ordering\":false,\"priority_levels\":0,\"default_priority_level\":0,\
+             \"priority_queue_policy\":{{}}}}",
             facts.max_batch, facts.delay_us
         );
         out.extend_from_slice(batching.as_bytes());
     }
     let rest = format!(
-        ",\"default_model_filename\":\"model.onnx\",\"model_transaction_policy\":{{\"decoupled\":false}},\
+        ",\"default_model_filename\":\"model.onnx\",\"cc_model_filenames\":{{}},\"metric_tags\":{{}},\
+         \"parameters\":{{}},\"model_warmup\":[],\"model_transaction_policy\":{{\"decoupled\":false}},\
          \"response_cache\":{{\"enable\":{}}}}}",
         facts.caches
     );
@@ -157,8 +180,8 @@ pub fn encode_statistics(versions: &[Statistics]) -> Vec<u8> {
         out.extend_from_slice(b",\"version\":");
         push_text(out, &version.version);
         let counts = format!(
-            ",\"last_inference\":0,\"inference_count\":{},\"execution_count\":{},\"inference_stats\":{{",
-            version.inferences, version.executions
+            ",\"last_inference\":{},\"inference_count\":{},\"execution_count\":{},\"inference_stats\":{{",
+            version.last_ms, version.inferences, version.executions
         );
         out.extend_from_slice(counts.as_bytes());
         let of_none = Spent { count: version.compute.count, ns: 0 };
@@ -177,7 +200,15 @@ pub fn encode_statistics(versions: &[Statistics]) -> Vec<u8> {
             let spent = format!("{comma}\"{name}\":{{\"count\":{count},\"ns\":{ns}}}");
             out.extend_from_slice(spent.as_bytes());
         }
-        out.extend_from_slice(b"},\"response_stats\":{},\"batch_stats\":[],\"memory_usage\":[]}");
+        out.extend_from_slice(b"},\"response_stats\":{},\"batch_stats\":");
+        push_list(out, version.by_rows.iter(), |out, (rows, Spent { count, ns })| {
+            let runs = format!(
+                "{{\"batch_size\":{rows},\"compute_input\":{{\"count\":{count},\"ns\":0}},\"compute_infer\":\
+                 {{\"count\":{count},\"ns\":{ns}}},\"compute_output\":{{\"count\":{count},\"ns\":0}}}}"
+            );
+            out.extend_from_slice(runs.as_bytes());
+        });
+        out.extend_from_slice(b",\"memory_usage\":[]}");
     });
     out.push(b'}');
     out
@@ -211,7 +242,7 @@ mod tests {
         };
         assert_eq!(
             String::from_utf8(encode_config(&facts)).unwrap(),
-            r#"{"name":"m","platform":"onnxruntime_onnx","backend":"onnxruntime","version_policy":{"specific":{"versions":[1,3]}},"max_batch_size":8,"input":[{"name":"x","data_type":"TYPE_FP32","dims":[4]}],"output":[{"name":"y","data_type":"TYPE_STRING","dims":[4]}],"instance_group":[{"name":"m","kind":"KIND_CPU","count":2}],"dynamic_batching":{"preferred_batch_size":[8],"max_queue_delay_microseconds":50},"default_model_filename":"model.onnx","model_transaction_policy":{"decoupled":false},"response_cache":{"enable":true}}"#
+            r#"{"name":"m","platform":"onnxruntime_onnx","backend":"onnxruntime","runtime":"","version_policy":{"specific":{"versions":[1,3]}},"max_batch_size":8,"input":[{"name":"x","data_type":"TYPE_FP32","dims":[4],"format":"FORMAT_NONE","is_shape_tensor":false,"allow_ragged_batch":false,"optional":false,"is_non_linear_format_io":false}],"output":[{"name":"y","data_type":"TYPE_STRING","dims":[4],"label_filename":"","is_shape_tensor":false,"is_non_linear_format_io":false}],"batch_input":[],"batch_output":[],"optimization":{"priority":"PRIORITY_DEFAULT","input_pinned_memory":{"enable":false},"output_pinned_memory":{"enable":false},"gather_kernel_buffer_threshold":0,"eager_batching":false},"instance_group":[{"name":"m","kind":"KIND_CPU","count":2,"gpus":[],"secondary_devices":[],"profile":[],"passive":false,"host_policy":""}],"dynamic_batching":{"preferred_batch_size":[8],"max_queue_delay_microseconds":50,"preserve_ordering":false,"priority_levels":0,"default_priority_level":0,"priority_queue_policy":{}},"default_model_filename":"model.onnx","cc_model_filenames":{},"metric_tags":{},"parameters":{},"model_warmup":[],"model_transaction_policy":{"decoupled":false},"response_cache":{"enable":true}}"#
         );
     }
 
@@ -222,10 +253,13 @@ mod tests {
             version: "1".to_owned(),
             inferences: 5,
             success: Spent { count: 3, ns: 90 },
+            last_ms: 1_795_669_721_568,
+            by_rows: vec![(8, Spent { count: 2, ns: 70 })],
             ..Statistics::default()
         };
         let text = String::from_utf8(encode_statistics(&[version])).unwrap();
-        assert!(text.starts_with(r#"{"model_stats":[{"name":"m","version":"1","last_inference":0,"inference_count":5,"execution_count":0,"inference_stats":{"success":{"count":3,"ns":90},"fail":{"count":0,"ns":0},"#), "{text}");
+        assert!(text.starts_with(r#"{"model_stats":[{"name":"m","version":"1","last_inference":1795669721568,"inference_count":5,"execution_count":0,"inference_stats":{"success":{"count":3,"ns":90},"fail":{"count":0,"ns":0},"#), "{text}");
+        assert!(text.ends_with(r#","response_stats":{},"batch_stats":[{"batch_size":8,"compute_input":{"count":2,"ns":0},"compute_infer":{"count":2,"ns":70},"compute_output":{"count":2,"ns":0}}],"memory_usage":[]}]}"#), "{text}");
         assert_eq!(encode_statistics(&[]), b"{\"model_stats\":[]}");
     }
 }

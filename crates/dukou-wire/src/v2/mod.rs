@@ -13,6 +13,7 @@
 //! As with Triton the nesting of `data` is not compared with `shape`, only the number of elements is.
 
 mod address;
+mod bare;
 mod binary;
 mod classification;
 mod client;

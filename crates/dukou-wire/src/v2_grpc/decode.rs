@@ -380,7 +380,13 @@ fn read_output(
         return Err(Failure::new(ErrorCode::WireInvalidField, message));
     }
     refuse_shared_memory(&parameters, &owner).map_err(|stop| stop.in_body(&[]))?;
+    let says_top = parameters.iter().any(|(key, _)| &**key == "classification");
     let top = take_top(&mut parameters).map_err(|stop| stop.in_body(&[]))?;
+    // Over REST it is as good as nothing, over gRPC a mistake: so has Triton it.
+    if says_top && top == 0 {
+        let message = format!("{}: parameter `classification` must be more than 0", owner());
+        return Err(Failure::new(ErrorCode::WireInvalidField, message));
+    }
     Ok((position, top))
 }
 

@@ -161,12 +161,28 @@ struct ModelStatistics {
     name: String,
     #[prost(string, tag = "2")]
     version: String,
+    #[prost(uint64, tag = "3")]
+    last_inference: u64,
     #[prost(uint64, tag = "4")]
     inference_count: u64,
     #[prost(uint64, tag = "5")]
     execution_count: u64,
     #[prost(message, optional, tag = "6")]
     inference_stats: Option<InferStatistics>,
+    #[prost(message, repeated, tag = "7")]
+    batch_stats: Vec<BatchStatistics>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct BatchStatistics {
+    #[prost(uint64, tag = "1")]
+    batch_size: u64,
+    #[prost(message, optional, tag = "2")]
+    compute_input: Option<Duration>,
+    #[prost(message, optional, tag = "3")]
+    compute_infer: Option<Duration>,
+    #[prost(message, optional, tag = "4")]
+    compute_output: Option<Duration>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -205,6 +221,7 @@ pub fn encode_statistics(versions: &[Statistics]) -> Vec<u8> {
     let model_stats = versions.iter().map(|version| ModelStatistics {
         name: version.name.clone(),
         version: version.version.clone(),
+        last_inference: version.last_ms,
         inference_count: version.inferences,
         execution_count: version.executions,
         inference_stats: Some(InferStatistics {
@@ -217,6 +234,16 @@ pub fn encode_statistics(versions: &[Statistics]) -> Vec<u8> {
             cache_hit: spent(version.cache_hit),
             cache_miss: spent(version.cache_miss),
         }),
+        batch_stats: version
+            .by_rows
+            .iter()
+            .map(|&(batch_size, runs)| BatchStatistics {
+                batch_size,
+                compute_input: of_none(runs.count),
+                compute_infer: spent(runs),
+                compute_output: of_none(runs.count),
+            })
+            .collect(),
     });
     written(&ModelStatisticsResponse { model_stats: model_stats.collect() })
 }

@@ -92,7 +92,7 @@ def _tensors(outputs: list[dict[str, Any]], rest: bytes) -> Iterator[tuple[str, 
         if size is None:
             data = list(_flat(output.get("data") or []))
         else:
-            data = _elements(output["datatype"], rest[place : place + int(size)])
+            data = elements(output["datatype"], rest[place : place + int(size)])
             place += int(size)
         yield (
             output["name"],
@@ -108,7 +108,8 @@ def _flat(nested: Any) -> Iterator[Any]:
         yield nested
 
 
-def _elements(datatype: str, raw: bytes) -> list[Any]:
+def elements(datatype: str, raw: bytes) -> list[Any]:
+    """The elements of a V2 tensor's raw bytes; text as text."""
     if datatype == "BYTES":
         found, place = [], 0
         while place < len(raw):
