@@ -24,10 +24,13 @@ CLIENTS = {
     "triton_http": "tritonclient.http",
     "triton_http_aio": "tritonclient.http.aio",
     "triton_grpc": "tritonclient.grpc",
+    "triton_grpc_aio": "tritonclient.grpc.aio",
     "kserve_rest": "kserve.InferenceRESTClient",
+    "kserve_grpc": "kserve.InferenceGRPCClient",
     "tensorflow_rest": "TensorFlow Serving's REST, by requests",
     "torchserve_rest": "TorchServe's REST, by requests",
     "tensorflow_grpc": "TensorFlow Serving's gRPC, by its own stubs",
+    "torchserve_grpc": "TorchServe's gRPC, by stubs with its numbers",
 }
 # (module, operation) → why it does not work yet.
 NOT_YET: dict[tuple[str, str], str] = {}

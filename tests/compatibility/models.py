@@ -17,25 +17,28 @@ ROWS = np.array([[1.0, 2.0, 3.0, 4.0], [0.5, -1.5, 2.25, 0.0]], np.float32)
 def write_models(folder: Path) -> dict[str, Any]:
     """Writes the models; gives what ONNX Runtime itself answers for `ROWS`.
 
-    `m` is the classifier in two versions, `two` has two inputs and outputs, `text`, `half` and `brain` give
-    back what they are given.
+    `m` is the classifier in two versions, `two` and `spare` have two inputs and outputs, `text`, `half`, `whole`,
+    `truth` and `brain` give back what they are given.
     """
     for version, scale in (("1", 0.3), ("2", 1.0)):
         place = folder / "m" / version
         place.mkdir(parents=True)
         write_model(place / "model.onnx", scale=scale)
-    _write(
-        folder / "two",
-        [
-            helper.make_node("Add", ["a", "b"], ["sum"]),
-            helper.make_node("Sub", ["a", "b"], ["difference"]),
-        ],
-        {"a": TensorProto.FLOAT, "b": TensorProto.FLOAT},
-        {"sum": TensorProto.FLOAT, "difference": TensorProto.FLOAT},
-    )
+    for name in ("two", "spare"):
+        _write(
+            folder / name,
+            [
+                helper.make_node("Add", ["a", "b"], ["sum"]),
+                helper.make_node("Sub", ["a", "b"], ["difference"]),
+            ],
+            {"a": TensorProto.FLOAT, "b": TensorProto.FLOAT},
+            {"sum": TensorProto.FLOAT, "difference": TensorProto.FLOAT},
+        )
     for name, element, letter in (
         ("text", TensorProto.STRING, "t"),
         ("half", TensorProto.FLOAT16, "h"),
+        ("whole", TensorProto.INT64, "i"),
+        ("truth", TensorProto.BOOL, "b"),
         ("brain", TensorProto.BFLOAT16, "h"),
     ):
         node = helper.make_node("Identity", [letter], ["same"])

@@ -52,6 +52,73 @@ def predict(facts: dict[str, Any]) -> None:
             assert answer.model_spec.signature_name == "serving_default"
 
 
+@case("Predict, text, halves, whole numbers and truths, in both forms of a TensorProto")
+def dtypes(facts: dict[str, Any]) -> None:
+    """Each in the field that TensorFlow has for it."""
+    arrays = {
+        "text": ("t", np.array([["渡口".encode(), b"\xff\x00"]], object)),
+        "half": ("h", np.array([[1.5, -2.0]], np.float16)),
+        "whole": ("i", np.array([[-(2**62), 7]], np.int64)),
+        "truth": ("b", np.array([[True, False]])),
+    }
+    with _predictions(facts) as predictions:
+        for model, (name, array) in arrays.items():
+            for content in (True, False):
+                request = stubs.predict_pb2.PredictRequest()
+                request.model_spec.name = model
+                tensor = stubs.make_tensor_proto(array, content=content)
+                request.inputs[name].CopyFrom(tensor)
+                answer = predictions.Predict(request, timeout=20)
+                assert stubs.make_ndarray(answer.outputs["same"]).tolist() == array.tolist()
+
+
+@case("Predict, one value that stands for all")
+def repeated(facts: dict[str, Any]) -> None:
+    """As `make_tensor_proto` writes a tensor of equal values: the last one stands for the rest."""
+    request = stubs.predict_pb2.PredictRequest()
+    request.model_spec.name = "two"
+    for name, value in (("a", 1.5), ("b", 0.5)):
+        tensor = stubs.make_tensor_proto(np.array([[value]], np.float32), content=False)
+        tensor.tensor_shape.dim[0].size = 3
+        tensor.tensor_shape.dim[1].size = 2
+        request.inputs[name].CopyFrom(tensor)
+    with _predictions(facts) as predictions:
+        answer = predictions.Predict(request, timeout=20)
+    close(stubs.make_ndarray(answer.outputs["sum"]), [[2.0, 2.0]] * 3)
+
+
+def _examples(request: Any, model: str = "m") -> Any:
+    request.model_spec.name = model
+    for row in ROWS:
+        example = request.input.example_list.examples.add()
+        example.features.feature["x"].float_list.value.extend(row.tolist())
+    return request
+
+
+@case("Classify, MultiInference")
+def classify(facts: dict[str, Any]) -> None:
+    """Examples in, classes with their scores out."""
+    request = _examples(stubs.classification_pb2.ClassificationRequest())
+    several = stubs.inference_pb2.MultiInferenceRequest()
+    several.input.CopyFrom(request.input)
+    task = several.tasks.add(method_name="tensorflow/serving/classify")
+    task.model_spec.name = "m"
+    with _predictions(facts) as predictions:
+        one = predictions.Classify(request, timeout=20).result
+        (result,) = predictions.MultiInference(several, timeout=20).results
+    for told in (one, result.classification_result):
+        scores = [[each.score for each in row.classes] for row in told.classifications]
+        close(scores, facts["probabilities"])
+
+
+@case("Regress: a model without a number a row is refused in TensorFlow Serving's words")
+def regress(facts: dict[str, Any]) -> None:
+    """As a signature that has no regression."""
+    request = _examples(stubs.regression_pb2.RegressionRequest())
+    with _predictions(facts) as predictions:
+        _refused(lambda: predictions.Regress(request), grpc.StatusCode.FAILED_PRECONDITION)
+
+
 @case("Predict, output_filter and a version by its number")
 def chosen(facts: dict[str, Any]) -> None:
     """One output of version 1."""

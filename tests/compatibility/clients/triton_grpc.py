@@ -171,3 +171,40 @@ def described(facts: dict[str, Any]) -> None:
         said = client.get_inference_statistics("m").model_stats
         latest = next(each for each in said if each.version == "2")
         assert latest.inference_stats.success.count >= 1
+        assert latest.last_inference > 1_700_000_000_000
+        batches = {each.batch_size: each.compute_infer.count for each in latest.batch_stats}
+        assert sum(batches.values()) == latest.execution_count
+
+
+@case("unload_model, load_model, repository index: explicit model control")
+def control(facts: dict[str, Any]) -> None:
+    """A model goes, is listed as gone, and comes back."""
+    pair = [_input(name, ROWS[:1, :2], "FP32") for name in ("a", "b")]
+    with _client(facts) as client:
+        client.unload_model("spare")
+        assert not client.is_model_ready("spare")
+        _refused(lambda: client.infer("spare", pair), "NOT_FOUND")
+        said = client.get_model_repository_index(as_json=True)["models"]
+        (spare,) = (each for each in said if each["name"] == "spare")
+        assert (spare["state"], spare["reason"]) == ("UNAVAILABLE", "unloaded")
+        client.load_model("spare")
+        close(client.infer("spare", pair).as_numpy("sum"), [[2, 4]])
+        _refused(lambda: client.load_model("nobody"), "NOT_FOUND")
+        _refused(lambda: client.load_model("spare", config="{}"), "UNIMPLEMENTED")
+
+
+@case("shared memory: the lists of regions are empty, and none is registered")
+def regions(facts: dict[str, Any]) -> None:
+    """As by a Triton whose clients may not share memory."""
+    with _client(facts) as client:
+        assert not client.get_system_shared_memory_status().regions
+        assert not client.get_cuda_shared_memory_status().regions
+        _refused(lambda: client.register_system_shared_memory("r", "/r", 64), "UNIMPLEMENTED")
+
+
+@case("trace settings, log settings: refused as not supported")
+def unsupported(facts: dict[str, Any]) -> None:
+    """UNIMPLEMENTED, with a sentence."""
+    with _client(facts) as client:
+        _refused(lambda: client.get_trace_settings("m"), "UNIMPLEMENTED")
+        _refused(client.get_log_settings, "UNIMPLEMENTED")

@@ -229,6 +229,10 @@ def statistics(facts: dict[str, Any]) -> None:
         said = client.get_inference_statistics("m")["model_stats"]
     latest = next(each for each in said if each["version"] == "2")
     assert latest["inference_stats"]["success"]["count"] >= 1
+    assert latest["last_inference"] > 1_700_000_000_000
+    batches = {each["batch_size"]: each["compute_infer"]["count"] for each in latest["batch_stats"]}
+    assert batches[2] >= 1
+    assert sum(batches.values()) == latest["execution_count"]
 
 
 @case("classification")
@@ -247,6 +251,44 @@ def index(facts: dict[str, Any]) -> None:
     with _client(facts) as client:
         said = client.get_model_repository_index()
     assert {"m", "two"} <= {each["name"] for each in said}
+
+
+@case("unload_model, load_model, repository index: explicit model control")
+def control(facts: dict[str, Any]) -> None:
+    """A model goes, is listed as gone, and comes back."""
+    pair = [_input(name, np.array([[1, 2]], np.float32), "FP32") for name in ("a", "b")]
+    with _client(facts) as client:
+        client.unload_model("spare")
+        assert not client.is_model_ready("spare")
+        assert client.is_server_ready()
+        _refused(lambda: client.infer("spare", pair), "404", "spare")
+        (spare,) = (e for e in client.get_model_repository_index() if e["name"] == "spare")
+        assert (spare["state"], spare["reason"]) == ("UNAVAILABLE", "unloaded")
+        client.load_model("spare")
+        assert client.is_model_ready("spare")
+        close(client.infer("spare", pair).as_numpy("sum"), [[2, 4]])
+        client.unload_model("spare", unload_dependents=True)
+        client.load_model("spare")
+        client.load_model("spare")
+        _refused(lambda: client.load_model("nobody"), "404", "failed to load 'nobody'")
+
+
+@case("load_model with a configuration or a file is refused in words")
+def sent_along(facts: dict[str, Any]) -> None:
+    """A model is served as its server has it."""
+    with _client(facts) as client:
+        _refused(lambda: client.load_model("spare", config="{}"), "501", "model store")
+        files = {"file:1/model.onnx": b"onnx"}
+        _refused(lambda: client.load_model("spare", config="{}", files=files), "501", "spare")
+        assert client.is_model_ready("spare")
+
+
+@case("shared memory: the lists of regions are empty")
+def regions(facts: dict[str, Any]) -> None:
+    """As by a Triton whose clients may not share memory."""
+    with _client(facts) as client:
+        assert client.get_system_shared_memory_status() == []
+        assert client.get_cuda_shared_memory_status() == []
 
 
 @case("trace settings, log settings: refused as not supported")
