@@ -127,7 +127,7 @@ impl Layout {
 /// # Errors
 /// `wire.missing-field` without a picture; `wire.invalid-field` for what is none; `request.missing-input`,
 /// `request.wrong-dtype` and `request.wrong-shape` where the model takes something else;
-/// `request.body-too-large` where a picture unpacks to more than a body may have.
+/// `request.body-too-large` where pictures unpack to more, as the model's elements, than a body may have.
 pub(super) fn read(
     pictures: &[Bytes],
     wanted: Wanted,
@@ -168,7 +168,8 @@ pub(super) fn read(
             );
             return Err(Failure::new(ErrorCode::RequestWrongShape, message));
         }
-        if values.len() > limits.body_bytes {
+        let bytes = values.len().saturating_mul(spec.dtype.size().unwrap_or(1));
+        if bytes > limits.body_bytes {
             return Err(too_large(limits));
         }
         shape = extents;
