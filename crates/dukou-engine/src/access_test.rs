@@ -52,7 +52,8 @@ fn the_list_of_endpoints_is_what_is_enforced() {
         let mut request = Request::builder().method(said("method")).uri(&*path);
         let is_call = endpoint.get("grpc").is_some();
         if is_call {
-            request = request.header("content-type", "application/grpc");
+            request =
+                request.version(http::Version::HTTP_2).header("content-type", "application/grpc");
         }
         let head = request.body(()).unwrap().into_parts().0;
         let mut asked = crate::address::address(&head).unwrap();
