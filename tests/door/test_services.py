@@ -258,8 +258,14 @@ def test_replicas_behind_tls_and_keys(house: House, tmp_path: Path) -> None:
             "ca_file": replica.facts["certificate"],
             "key_file": "replicas.key",
         }
-        models = [{"name": "m", "remote": remote}]
+        # Over HTTP/1.1 and over HTTP/2.
+        dialects = ("v2", "tensorflow", "v2-grpc", "tensorflow-grpc")
+        models = [
+            {"name": dialect, "remote": {**remote, "dialect": dialect, "model": "m"}}
+            for dialect in dialects
+        ]
         document.with_suffix(".json").write_text(json.dumps({"name": "g", "models": models}))
         with house.serving(document.with_suffix(".json")) as gateway:
-            status, answer, headers = gateway.ask("m")
-            assert (status, headers["dukou-version"]) == (200, "1"), answer
+            for dialect in dialects:
+                status, answer, headers = gateway.ask(dialect)
+                assert (status, headers["dukou-version"]) == (200, "1"), answer

@@ -18,7 +18,10 @@ use dukou_exec::Execute;
 use dukou_ort::{GraphSource, OpenSpec, OrtModel, PassedOver, Provider, Runtime};
 use dukou_remote::{Remote, Spec};
 use dukou_sys::FileBytes;
-use dukou_types::{Digest, ErrorCode, Failure, ModelName, Signature, TensorSpec, Version};
+use dukou_types::{
+    DeclaredSignature, Digest, ErrorCode, Failure, ModelName, Signature, TensorSpec, Version,
+};
+use dukou_wire::Peer;
 use parking_lot::Mutex;
 
 use crate::{
@@ -246,7 +249,13 @@ pub fn load_remote(
     floor: Option<u64>,
 ) -> Result<Loaded, Failure> {
     let started = Instant::now();
+    let peer = Peer::parse(&source.dialect).ok_or_else(|| {
+        let message = format!("`{}` is no dialect", source.dialect);
+        Failure::new(ErrorCode::DeployInvalid, message)
+    })?;
     let spec = Spec {
+        peer,
+        signature: source.signature.as_ref().map(DeclaredSignature::signature),
         model: source.model.as_str().to_owned(),
         version: source.version.as_ref().map(|version| version.as_str().to_owned()),
         replicas: source.replicas.clone(),

@@ -6,7 +6,8 @@
 use std::{collections::HashSet, fmt::Display, path::Path};
 
 use dukou_remote::Address;
-use dukou_types::ModelName;
+use dukou_types::{ModelName, Version};
+use dukou_wire::{Named, Peer};
 
 use super::{
     Backend, Batching, GoldenMode, InvalidTable, Listener, ModelLimits, PrincipalKey, RemoteSource,
@@ -223,8 +224,48 @@ fn check_remote(path: &str, remote: &RemoteSource) -> Checked {
     for (field, file) in remote.files() {
         absolute(&format!("{path}.{field}"), file)?;
     }
+    check_spoken(path, remote)?;
     range(&format!("{path}.health_ms"), remote.health_ms, 10, 60_000)?;
     range(&format!("{path}.retry_percent"), remote.retry_percent, 0, 100)
+}
+
+/// Whether what is asked for can be asked in the servers' dialect.
+fn check_spoken(path: &str, remote: &RemoteSource) -> Checked {
+    let name = &remote.dialect;
+    let Some(peer) = Peer::parse(name) else {
+        let problem = format!("`{name}` is no dialect, must be one of {}", Peer::names());
+        return Err(invalid(format!("{path}.dialect"), problem));
+    };
+    let version = remote.version.as_ref().map(Version::as_str);
+    if let Err(problem) = peer.infer_path(Named { model: remote.model.as_str(), version }) {
+        return Err(invalid(format!("{path}.version"), problem));
+    }
+    let field = format!("{path}.signature");
+    let Some(declared) = &remote.signature else {
+        if peer.tells_signatures() {
+            return Ok(());
+        }
+        let problem =
+            format!("is missing: a server of `{name}` does not tell what a model takes and gives");
+        return Err(invalid(field, problem));
+    };
+    for (side, tensors) in [("inputs", &declared.inputs), ("outputs", &declared.outputs)] {
+        let field = format!("{field}.{side}");
+        not_empty(&field, tensors)?;
+        let mut seen = HashSet::new();
+        for (index, tensor) in tensors.iter().enumerate() {
+            let field = format!("{field}[{index}]");
+            if tensor.name.is_empty() {
+                return Err(invalid(format!("{field}.name"), "is empty"));
+            }
+            once(&format!("{field}.name"), &mut seen, &tensor.name)?;
+            if let Some(place) = tensor.shape.iter().position(|&extent| extent < -1) {
+                let problem = format!("is {}, must be at least -1", tensor.shape[place]);
+                return Err(invalid(format!("{field}.shape[{place}]"), problem));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A name of ONNX Runtime's form. Whether there is such a provider is seen when a model is loaded.

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dukou_types::{Digest, ModelName, Version};
+use dukou_types::{DeclaredSignature, Digest, ModelName, Version};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 
@@ -39,6 +39,11 @@ impl Source {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RemoteSource {
+    /// What they speak, by its name.
+    pub dialect: String,
+    /// What the model takes and gives; null: they are asked for it.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub signature: Option<DeclaredSignature>,
     /// Its name there.
     pub model: ModelName,
     /// The version or alias that is asked for there; null: whichever they choose.

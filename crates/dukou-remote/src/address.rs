@@ -82,11 +82,12 @@ impl fmt::Display for Address {
     }
 }
 
-/// How certificates are checked: against those of a file.
+/// How certificates are checked: against those of a file. Who is asked over HTTP/2 must say that he
+/// speaks it.
 ///
 /// # Errors
 /// Why the file is no use.
-pub fn trusting(file: &Path) -> Result<Arc<ClientConfig>, String> {
+pub fn trusting(file: &Path, calls: bool) -> Result<Arc<ClientConfig>, String> {
     let unusable = |error: &dyn fmt::Display| {
         format!("`{}` holds no certificates that can be used: {error}", file.display())
     };
@@ -98,11 +99,14 @@ pub fn trusting(file: &Path) -> Result<Arc<ClientConfig>, String> {
     if roots.is_empty() {
         return Err(unusable(&"there is none in it"));
     }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(&error))?
         .with_root_certificates(roots)
         .with_no_client_auth();
+    if calls {
+        config.alpn_protocols = vec![b"h2".to_vec()];
+    }
     Ok(Arc::new(config))
 }
 

@@ -1,7 +1,8 @@
-//! One kept-alive HTTP/1.1 connection, driven by whoever waits for its answer.
+//! One kept-alive connection to a replica; hyper speaks.
 //!
-//! hyper speaks; no task of its own runs for it. What a request costs stays on its worker's thread,
-//! and a caller that leaves takes the connection with it: the replica sees it close and gives up too.
+//! One of HTTP/1.1 is driven by whoever waits for its answer: no task of its own runs for it. A caller that
+//! leaves takes it with him: the replica sees it close and gives up too. Over one of HTTP/2 a thread's calls
+//! of gRPC go side by side, and a caller that leaves ends his call alone.
 
 use std::{
     future::{Future as _, poll_fn},
@@ -12,10 +13,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use dukou_wire::Reply;
 use http::{HeaderMap, Request, StatusCode, header::CONNECTION};
 use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use smallvec::SmallVec;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -36,8 +38,16 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// A connection to one replica.
-pub struct Connection {
-    sender: SendRequest<Full<Bytes>>,
+pub enum Connection {
+    /// For one request at a time.
+    Single(Single),
+    /// For many; the thread's loop drives it.
+    Shared(http2::SendRequest<Full<Bytes>>),
+}
+
+/// One of HTTP/1.1.
+pub struct Single {
+    sender: http1::SendRequest<Full<Bytes>>,
     /// None once it has ended: what waits for it hears of that by its end. Boxed: a connection goes from
     /// hand to hand with every request.
     driver: Option<Box<http1::Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>>>,
@@ -52,6 +62,16 @@ pub struct Heard {
     pub headers: HeaderMap,
     /// Its body.
     pub body: SmallVec<[Bytes; 2]>,
+    /// What followed it.
+    pub trailers: Option<HeaderMap>,
+}
+
+impl Heard {
+    /// As a dialect reads it.
+    pub fn reply(&self) -> Reply<'_> {
+        let Self { status, headers, body, trailers } = self;
+        Reply { status: status.as_u16(), headers, trailers: trailers.as_ref(), body }
+    }
 }
 
 /// Why there is no answer.
@@ -94,9 +114,16 @@ impl Connection {
                 Box::new(shaken.map_err(|error| Loss::before(format!("no TLS: {error}")))?)
             }
         };
-        let (sender, driver) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(Loss::before)?;
-        Ok(Self { sender, driver: Some(Box::new(driver)) })
+        let stream = TokioIo::new(stream);
+        if replica.calls {
+            let made = http2::handshake(TokioExecutor::new(), stream).await;
+            let (sender, driver) = made.map_err(Loss::before)?;
+            // How it ends is heard by those who wait on it.
+            tokio::spawn(async { drop(driver.await) });
+            return Ok(Self::Shared(sender));
+        }
+        let (sender, driver) = http1::handshake(stream).await.map_err(Loss::before)?;
+        Ok(Self::Single(Single { sender, driver: Some(Box::new(driver)) }))
     }
 
     /// Sends a request and reads its answer to the end. After a loss the connection is of no use.
@@ -104,7 +131,16 @@ impl Connection {
     /// # Errors
     /// The connection broke, before an answer came or in the middle of it.
     pub async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Heard, Loss> {
-        let Self { sender, driver } = self;
+        let Single { sender, driver } = match self {
+            Self::Single(single) => single,
+            Self::Shared(sender) => {
+                // A server that speaks another protocol may just end it.
+                let lost =
+                    |error| Loss::before(format!("no answer over HTTP/2: {}", of_hyper(&error)));
+                sender.ready().await.map_err(lost)?;
+                return read(sender.send_request(request).await.map_err(lost)?).await;
+            }
+        };
         let mut talk = pin!(async {
             sender.ready().await.map_err(|error| Loss::before(of_hyper(&error)))?;
             let response = sender.send_request(request).await;
@@ -128,20 +164,39 @@ impl Connection {
 
     /// Whether another request may follow an answer with these headers.
     pub fn can_go_on(&self, headers: &HeaderMap) -> bool {
-        let closes = headers
-            .get(CONNECTION)
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
-        self.driver.is_some() && !closes && !self.sender.is_closed()
+        match self {
+            Self::Single(Single { sender, driver }) => {
+                let closes = headers
+                    .get(CONNECTION)
+                    .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
+                driver.is_some() && !closes && !sender.is_closed()
+            }
+            Self::Shared(sender) => !sender.is_closed(),
+        }
+    }
+
+    /// The same one for another call beside this, where it carries several.
+    pub fn beside(&self) -> Option<Self> {
+        match self {
+            Self::Single(_) => None,
+            Self::Shared(sender) => Some(Self::Shared(sender.clone())),
+        }
     }
 }
 
 async fn read(response: http::Response<hyper::body::Incoming>) -> Result<Heard, Loss> {
     let (head, mut incoming) = response.into_parts();
     let mut body = SmallVec::new();
-    let mut came = 0;
+    let (mut came, mut trailers) = (0, None);
     while let Some(frame) = incoming.frame().await {
         let frame = frame.map_err(|error| Loss { why: of_hyper(&error), unheard: false })?;
-        let Ok(data) = frame.into_data() else { continue };
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(frame) => {
+                trailers = frame.into_trailers().ok();
+                continue;
+            }
+        };
         came += data.len();
         if came > LARGEST {
             let why = format!("the answer has more than {LARGEST} bytes");
@@ -149,7 +204,7 @@ async fn read(response: http::Response<hyper::body::Incoming>) -> Result<Heard, 
         }
         body.push(data);
     }
-    Ok(Heard { status: head.status, headers: head.headers, body })
+    Ok(Heard { status: head.status, headers: head.headers, body, trailers })
 }
 
 /// The cause below hyper's own words, where there is one.

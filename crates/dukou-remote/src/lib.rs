@@ -1,7 +1,7 @@
-//! A model that other servers answer: dukou's engines, or whoever speaks V2.
+//! A model that other servers answer: dukou's engines, or whoever speaks one of its dialects.
 //!
-//! Knows requests and answers ([`dukou_types`]) and how V2 writes them ([`dukou_wire`]); nothing of
-//! tables or of the request path. Decisions are pure and stand alone: which revision callers are given
+//! Knows requests and answers ([`dukou_types`]) and that a dialect writes them ([`dukou_wire`]), whichever
+//! it is; nothing of tables or of the request path. Decisions are pure and stand alone: which revision callers are given
 //! ([`gate`]), which replica is asked ([`balance`]), whether it is fit ([`standing`]), whether it may be
 //! asked once more ([`budget`]). What reaches the network is in [`remote`] and below it.
 
@@ -11,7 +11,6 @@ pub mod budget;
 mod connection;
 pub mod gate;
 mod key;
-mod metadata;
 mod opening;
 mod pool;
 mod random;

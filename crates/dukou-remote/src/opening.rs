@@ -5,12 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dukou_types::{ErrorCode, Failure, Signature};
+use dukou_types::{ErrorCode, Failure, Signature, TensorSpec};
 use tokio::{runtime::Builder, task::JoinSet, time::sleep};
 
 use crate::{
     gate::Serves,
-    metadata::described,
     upstream::Upstream,
     watch::{Found, alike, first_look},
 };
@@ -85,6 +84,15 @@ fn unavailable(upstream: &Upstream, found: &[(usize, Result<Found, String>)]) ->
             Some(format!("`{}`: {}", upstream.replicas[*index].address, look.as_ref().err()?))
         })
         .collect();
-    let message = format!("no replica of `{}` can be asked ({})", upstream.path, why.join("; "));
+    let message = format!("no replica of `{}` can be asked ({})", upstream.shown(), why.join("; "));
     Failure::new(ErrorCode::ReplicaUnavailable, message)
+}
+
+/// A signature in a sentence.
+pub fn described(signature: &Signature) -> String {
+    let list = |specs: &[TensorSpec]| {
+        let each = specs.iter().map(|s| format!("`{}` {} {:?}", s.name, s.dtype, s.wire_shape()));
+        each.collect::<Vec<_>>().join(", ")
+    };
+    format!("{} → {}", list(&signature.inputs), list(&signature.outputs))
 }

@@ -14,10 +14,12 @@ thread_local! {
     static POOL: RefCell<Vec<(Weak<Replica>, Vec<Connection>)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Takes the connection that was used last: the others may be closed for want of use.
+/// Takes the connection that was used last: the others may be closed for want of use. One that carries
+/// several calls stays for others.
 pub fn take(replica: &Arc<Replica>) -> Option<Connection> {
     POOL.with_borrow_mut(|pool| {
-        pool.iter_mut().find(|(of, _)| is(of, replica)).and_then(|(_, idle)| idle.pop())
+        let (_, idle) = pool.iter_mut().find(|(of, _)| is(of, replica))?;
+        idle.last()?.beside().or_else(|| idle.pop())
     })
 }
 
@@ -25,7 +27,9 @@ pub fn take(replica: &Arc<Replica>) -> Option<Connection> {
 pub fn give(replica: &Arc<Replica>, connection: Connection) {
     POOL.with_borrow_mut(|pool| {
         if let Some((_, idle)) = pool.iter_mut().find(|(of, _)| is(of, replica)) {
-            if idle.len() < KEPT {
+            // One of several calls was kept when it was made.
+            let kept = connection.beside().is_some() && !idle.is_empty();
+            if idle.len() < KEPT && !kept {
                 idle.push(connection);
             }
             return;

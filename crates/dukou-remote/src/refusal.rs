@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dukou_types::{ErrorCode, Failure};
-use dukou_wire::v2::decode_error;
+use dukou_wire::Refusal;
 use http::{StatusCode, header::RETRY_AFTER};
 
 use crate::{address::Address, connection::Heard};
@@ -11,15 +11,11 @@ use crate::{address::Address, connection::Heard};
 /// Words of another server's that are passed on.
 const LONGEST: usize = 2000;
 
-/// The failure that an answer other than 2xx is.
-pub fn failure(heard: &Heard, address: &Address) -> Failure {
-    let body: Vec<u8> = heard.body.concat();
-    let said = decode_error(&body);
-    let known = said.as_ref().and_then(|(code, _)| code.as_deref()).and_then(code_of);
-    let words = said.map_or_else(|| String::from_utf8_lossy(&body).into_owned(), |said| said.1);
-    let words = cut(words.trim());
-    let status = heard.status;
-    let failure = match known {
+/// The failure that a refusal is, which was heard so.
+pub fn failure(refusal: &Refusal, heard: &Heard, address: &Address) -> Failure {
+    let words = cut(&refusal.words);
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let failure = match refusal.code {
         // Our key was refused, and nothing of the caller's.
         _ if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Failure::new(
             ErrorCode::ReplicaFailed,
@@ -49,10 +45,6 @@ fn said_by(address: &Address, words: &str, status: StatusCode) -> String {
     }
 }
 
-fn code_of(text: &str) -> Option<ErrorCode> {
-    ErrorCode::ALL.iter().copied().find(|code| code.as_str() == text)
-}
-
 fn cut(words: &str) -> &str {
     if words.len() <= LONGEST {
         return words;
@@ -68,6 +60,7 @@ fn retry_after(heard: &Heard) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use dukou_wire::{DecodeLimits, Peer};
     use http::HeaderMap;
 
     use super::*;
@@ -77,8 +70,11 @@ mod tests {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::from_iter([(RETRY_AFTER, "7".parse().unwrap())]),
             body: [bytes::Bytes::copy_from_slice(body.as_bytes())].into_iter().collect(),
+            trailers: None,
         };
-        failure(&heard, &Address::parse("http://a:1").unwrap())
+        let limits = DecodeLimits { json_depth: 8, body_bytes: 1 << 20 };
+        let refusal = Peer::V2.open(&heard.reply(), &limits).unwrap_err();
+        failure(&refusal, &heard, &Address::parse("http://a:1").unwrap())
     }
 
     #[test]

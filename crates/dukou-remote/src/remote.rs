@@ -12,10 +12,7 @@ use bytes::Bytes;
 use dukou_types::{
     ErrorCode, Failure, InferRequest, InferResponse, Param, Requested, ServedBy, Signature,
 };
-use dukou_wire::{
-    DecodeLimits,
-    v2::{HEADER_LENGTH, RequestOptions, decode_response, encode_request},
-};
+use dukou_wire::{DecodeLimits, Peer, Question, Written, grpc, v2::HEADER_LENGTH};
 use http::{HeaderName, HeaderValue, Method, Request, header::CONTENT_TYPE};
 use http_body_util::Full;
 use parking_lot::Mutex;
@@ -32,11 +29,12 @@ use crate::{
     refusal,
     replica::{Replica, ReplicaState},
     together::{self, may_ride},
-    upstream::{REVISION, Spec, Upstream, VERSION, text},
+    upstream::{Spec, Upstream, VERSION, text},
     watch,
 };
 
 const TIMEOUT: HeaderName = HeaderName::from_static("dukou-timeout-ms");
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Answers are not larger, and their JSON not deeper.
 const LIMITS: DecodeLimits = DecodeLimits { json_depth: 64, body_bytes: 256 << 20 };
@@ -88,13 +86,6 @@ enum Tried {
     /// Another replica may know better, if there is a retry left.
     Retryable(Failure),
     Failed(Failure),
-}
-
-/// A request that is written once and sent as often as it takes.
-struct Written {
-    body: Bytes,
-    header_length: Option<HeaderValue>,
-    content_type: HeaderValue,
 }
 
 impl Remote {
@@ -276,11 +267,12 @@ impl Remote {
         drop(asking);
         // And what has come back in one turn is answered together.
         yield_now().await;
-        if heard.status.is_success() {
-            return self.heard(replica, &heard, request, requests);
-        }
-        let failure = refusal::failure(&heard, &replica.address);
-        match heard.status.as_u16() {
+        let refusal = match self.upstream.peer.open(&heard.reply(), &LIMITS) {
+            Ok(message) => return self.heard(replica, (&heard, &message), request, requests),
+            Err(refusal) => refusal,
+        };
+        let failure = refusal::failure(&refusal, &heard, &replica.address);
+        match refusal.status {
             503 => {
                 self.fault(replica, &failure);
                 Tried::Retryable(failure)
@@ -324,11 +316,11 @@ impl Remote {
     fn heard(
         &self,
         replica: &Replica,
-        heard: &Heard,
+        (heard, message): (&Heard, &[Bytes]),
         request: &InferRequest,
         requests: usize,
     ) -> Tried {
-        let revision = text(&heard.headers, REVISION);
+        let revision = self.upstream.revision(&heard.headers);
         let serves = Serves::parse(revision);
         if !self.delivers(replica, revision, serves) {
             return Tried::OtherRevision;
@@ -337,9 +329,10 @@ impl Remote {
         if requests > 1 && !replica.known.lock().rides_at(revision) {
             return Tried::Apart;
         }
-        let decoded = decode_response(&heard.body, &heard.headers, Some(&self.signature), &LIMITS);
-        let mut outputs = match decoded.map(|answer| answer.outputs) {
-            Ok(outputs) => outputs,
+        let peer = self.upstream.peer;
+        let decoded = peer.decode(message, &heard.headers, &self.signature, &LIMITS);
+        let (mut outputs, said) = match decoded {
+            Ok(answer) => (answer.outputs, answer.version),
             Err(failure) => {
                 let message = format!(
                     "replica `{}` answered what the model's signature does not allow: {}",
@@ -362,8 +355,10 @@ impl Remote {
             };
             response.outputs.push(outputs.swap_remove(place));
         }
+        // What V2 says in its body may be a gateway's own.
+        let said = Some(&*said).filter(|said| peer != Peer::V2 && !said.is_empty());
         response.served_by = Some(Box::new(ServedBy {
-            version: text(&heard.headers, VERSION).map(Into::into),
+            version: text(&heard.headers, VERSION).or(said).map(Into::into),
             revision: revision.map(Into::into),
         }));
         Tried::Answered(Box::new(response))
@@ -452,19 +447,13 @@ impl Remote {
         if request.priority > 0 {
             parameters.push(("priority".into(), Param::Int(request.priority.into())));
         }
-        let options = RequestOptions {
-            client_id: None,
-            parameters: &parameters,
+        let question = Question {
+            inputs: &request.inputs,
+            signature: &self.signature,
             outputs: &names,
-            binary: true,
+            parameters: &parameters,
         };
-        let mut body = Vec::with_capacity(256 + request.size());
-        let encoded = encode_request(&request.inputs, &options, &mut body)?;
-        Ok(Written {
-            body: body.into(),
-            header_length: encoded.header_length.map(HeaderValue::from),
-            content_type: HeaderValue::from_static(encoded.content_type()),
-        })
+        self.upstream.peer.encode(self.upstream.named(), &question)
     }
 
     fn request(
@@ -476,13 +465,18 @@ impl Remote {
         let mut head = self
             .upstream
             .head(Method::POST, replica, replica.infer.clone())
-            .header(CONTENT_TYPE, written.content_type.clone());
-        if let Some(length) = &written.header_length {
-            head = head.header(HEADER_LENGTH, length.clone());
+            .header(CONTENT_TYPE, HeaderValue::from_static(written.content_type));
+        if let Some(length) = written.header_length {
+            head = head.header(HEADER_LENGTH, length);
         }
         if let Some(deadline) = request.deadline {
-            let left = deadline.saturating_duration_since(Instant::now()).as_millis();
-            head = head.header(TIMEOUT, u32::try_from(left).unwrap_or(u32::MAX).max(1));
+            let left = deadline.saturating_duration_since(Instant::now());
+            head = if self.upstream.peer.is_grpc() {
+                head.header(GRPC_TIMEOUT, grpc::format_timeout(left))
+            } else {
+                let left = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
+                head.header(TIMEOUT, left)
+            };
         }
         if let Some(trace) = request.trace {
             let parent = trace.sent_by(draw()).to_string();

@@ -34,6 +34,8 @@ pub struct Replica {
     pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     /// What an inference is asked at.
     pub infer: Uri,
+    /// Whether it is asked in calls of gRPC, over HTTP/2.
+    pub calls: bool,
     /// Whether requests go there: fit, and let through by the gate.
     pub open: AtomicBool,
     /// Whether rows of several requests may ride together there.
@@ -123,11 +125,13 @@ impl Replica {
         address: Address,
         tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
         infer: Uri,
+        calls: bool,
     ) -> Self {
         Self {
             address,
             tls,
             infer,
+            calls,
             open: AtomicBool::new(false),
             rides: AtomicBool::new(false),
             known: Mutex::default(),
@@ -271,7 +275,8 @@ mod tests {
 
     #[test]
     fn whose_answers_are_short_is_seen_and_forgotten() {
-        let replica = Replica::new(Address::parse("http://a").unwrap(), None, Uri::default());
+        let replica =
+            Replica::new(Address::parse("http://a").unwrap(), None, Uri::default(), false);
         assert!(!replica.is_short(), "nobody knows yet");
         replica.answered_in(Duration::from_micros(100));
         replica.answered_in(Duration::from_millis(90));
@@ -282,8 +287,12 @@ mod tests {
 
     #[test]
     fn what_is_outstanding_is_counted_back_however_it_ends() {
-        let replica =
-            Arc::new(Replica::new(Address::parse("http://a").unwrap(), None, Uri::default()));
+        let replica = Arc::new(Replica::new(
+            Address::parse("http://a").unwrap(),
+            None,
+            Uri::default(),
+            false,
+        ));
         let asking = replica.begin(1);
         assert_eq!(replica.candidate(0, Instant::now()).outstanding, 1);
         asking.ignore_time();

@@ -7,8 +7,7 @@ use std::{
 };
 
 use dukou_types::{ErrorCode, Failure, Signature};
-use dukou_wire::v2::decode_error;
-use http::StatusCode;
+use dukou_wire::{DecodeLimits, Page};
 use parking_lot::Mutex;
 use tokio::{
     runtime::{Builder, Handle},
@@ -17,15 +16,16 @@ use tokio::{
 
 use crate::{
     connection::{Connection, Heard},
-    metadata::{described, parse_signature},
+    opening::described,
     remote::Remote,
     replica::Replica,
-    upstream::{REVISION, Upstream, text},
+    upstream::Upstream,
 };
 
 /// How long one look may take.
 const PATIENCE: Duration = Duration::from_secs(1);
-const READY: &str = "/v2/health/ready";
+/// A page is not larger, and its JSON not deeper.
+const LIMITS: DecodeLimits = DecodeLimits { json_depth: 64, body_bytes: 16 << 20 };
 
 /// The loop that looks; made when it is first needed.
 ///
@@ -102,11 +102,10 @@ impl Eye {
 
     async fn try_look(&mut self, remote: &Remote, replica: &Replica) -> Result<(), String> {
         let upstream = &remote.upstream;
-        let heard = self.ask(upstream, replica, READY).await?;
-        if !heard.status.is_success() {
-            return Err(refusal(&heard));
-        }
-        let revision: Option<Arc<str>> = text(&heard.headers, REVISION).map(Into::into);
+        let ready = upstream.peer.ready_page(upstream.named());
+        let heard = self.ask(upstream, replica, &ready).await?;
+        upstream.peer.check_ready(&heard.reply(), &LIMITS)?;
+        let revision: Option<Arc<str>> = upstream.revision(&heard.headers).map(Into::into);
         replica.known.lock().hears(revision.as_deref(), true);
         if self.compared.as_ref() != Some(&revision) {
             let (unfit, rides) = self.compare(upstream, replica, remote.signature()).await?;
@@ -127,14 +126,14 @@ impl Eye {
         replica: &Replica,
         wanted: &Signature,
     ) -> Result<(Option<String>, bool), String> {
-        let heard = self.ask(upstream, replica, &upstream.path).await?;
-        if heard.status == StatusCode::NOT_FOUND {
-            return Ok((Some(refusal(&heard)), false));
-        }
-        if !heard.status.is_success() {
-            return Err(refusal(&heard));
-        }
-        Ok(match parse_signature(&heard.body.concat()) {
+        let Some(page) = upstream.signature_page() else { return Ok((None, false)) };
+        let heard = self.ask(upstream, replica, &page).await?;
+        let message = match upstream.peer.open(&heard.reply(), &LIMITS) {
+            Ok(message) => message,
+            Err(refusal) if refusal.status == 404 => return Ok((Some(refusal.to_string()), false)),
+            Err(refusal) => return Err(refusal.to_string()),
+        };
+        Ok(match upstream.peer.read_signature(&message) {
             Err(why) => (Some(why), false),
             Ok(found) if alike(&found, wanted) => (None, found.batchable),
             Ok(other) => (Some(format!("serves another signature: {}", described(&other))), false),
@@ -145,18 +144,18 @@ impl Eye {
         &mut self,
         upstream: &Upstream,
         replica: &Replica,
-        path: &str,
+        page: &Page,
     ) -> Result<Heard, String> {
         let asked = timeout(PATIENCE, async {
             // One that was closed meanwhile is made anew.
             if let Some(mut connection) = self.connection.take()
-                && let Ok(heard) = connection.exchange(upstream.get(replica, path)?).await
+                && let Ok(heard) = connection.exchange(upstream.page(replica, page)?).await
             {
                 self.keep(connection, &heard);
                 return Ok(heard);
             }
             let mut connection = Connection::open(replica).await.map_err(|loss| loss.why)?;
-            let heard = connection.exchange(upstream.get(replica, path)?).await;
+            let heard = connection.exchange(upstream.page(replica, page)?).await;
             let heard = heard.map_err(|loss| loss.why)?;
             self.keep(connection, &heard);
             Ok(heard)
@@ -190,27 +189,20 @@ pub struct Found {
 /// Why nothing was found.
 pub async fn first_look(upstream: &Upstream, replica: &Replica) -> Result<Found, String> {
     let mut eye = Eye::default();
-    let ready = eye.ask(upstream, replica, READY).await?;
-    if !ready.status.is_success() {
-        return Err(refusal(&ready));
-    }
-    let metadata = eye.ask(upstream, replica, &upstream.path).await?;
-    if !metadata.status.is_success() {
-        return Err(refusal(&metadata));
-    }
-    Ok(Found {
-        revision: text(&ready.headers, REVISION).map(str::to_owned),
-        signature: parse_signature(&metadata.body.concat())?,
-    })
+    let page = upstream.peer.ready_page(upstream.named());
+    let ready = eye.ask(upstream, replica, &page).await?;
+    upstream.peer.check_ready(&ready.reply(), &LIMITS)?;
+    let signature = match (&upstream.declared, upstream.signature_page()) {
+        (None, Some(page)) => {
+            let metadata = eye.ask(upstream, replica, &page).await?;
+            let message = upstream.peer.open(&metadata.reply(), &LIMITS);
+            upstream.peer.read_signature(&message.map_err(|refusal| refusal.to_string())?)?
+        }
+        (declared, _) => declared.clone().unwrap_or_default(),
+    };
+    Ok(Found { revision: upstream.revision(&ready.headers).map(str::to_owned), signature })
 }
 
 fn late() -> String {
     format!("no answer within {} ms", PATIENCE.as_millis())
-}
-
-fn refusal(heard: &Heard) -> String {
-    match decode_error(&heard.body.concat()) {
-        Some((_, words)) => format!("answered {}: {words}", heard.status.as_u16()),
-        None => format!("answered {}", heard.status.as_u16()),
-    }
 }

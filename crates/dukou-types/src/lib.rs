@@ -7,6 +7,7 @@
 mod buffer;
 mod code;
 mod copied;
+mod declared;
 mod dtype;
 mod ids;
 mod request;
@@ -17,6 +18,7 @@ mod trace;
 pub use buffer::{Buffer, SharedBytes};
 pub use code::{ErrorCode, Failure, Family};
 pub use copied::{LARGE, copied_bytes, note_copied_in, note_copied_out};
+pub use declared::{DeclaredSignature, DeclaredTensor};
 pub use dtype::DType;
 pub use ids::{Arm, Digest, ModelName, RequestId, Revision, Version};
 pub use request::{CancelFlag, InferRequest, InferResponse, Param, Principal, Requested, ServedBy};

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from dukou.deploy import defaults
 from dukou.deploy.addresses import problem_with_address
 from dukou.deploy.graphs import problem_with_graph
+from dukou.deploy.peers import DeclaredSignature, Peer, problem_with_peer
 from dukou.deploy.rules import Name, refuse
 
 # What the version of a remote model is called in a table; of a graph.
@@ -44,6 +45,8 @@ class Remote(_Part):
 
     Attributes:
         replicas: their base addresses.
+        dialect: what they speak.
+        signature: what the model takes and gives; they are asked for it where absent.
         model: its name there; the same where nothing is said.
         version: the version or alias that is asked for there; whichever they choose where absent.
         key_file: the file of the key that is shown to them.
@@ -53,6 +56,8 @@ class Remote(_Part):
     """
 
     replicas: Annotated[list[str], Field(min_length=1)]
+    dialect: Peer = "v2"
+    signature: DeclaredSignature | None = None
     model: Name | None = None
     version: str | None = None
     key_file: str | None = None
@@ -73,6 +78,9 @@ class Remote(_Part):
                 problem = f"`{text}` is there twice"
             if problem is not None:
                 refuse(f"replicas.{index}", problem)
+        spoken = problem_with_peer(self.dialect, self.model or "it", self.version, self.signature)
+        if spoken is not None:
+            refuse(*spoken)
         return self
 
     def to_table(self, name: str) -> dict[str, Any]:

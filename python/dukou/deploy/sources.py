@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from dukou.deploy.addresses import problem_with_address
 from dukou.deploy.graphs import problem_with_graph
+from dukou.deploy.peers import DeclaredSignature, Peer, problem_with_peer
 from dukou.deploy.rules import Name, TableDocument, refuse, refuse_relative, refuse_twice
 
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -34,8 +35,13 @@ class ArtifactSource(TableDocument):
 
 
 class Remote(TableDocument):
-    """Other servers that answer a model: dukou's engines, or whoever speaks V2."""
+    """Other servers that answer a model: dukou's engines, or whoever speaks one of its dialects."""
 
+    dialect: Annotated[Peer, Field(description="what they speak")]
+    signature: Annotated[
+        DeclaredSignature | None,
+        Field(description="what the model takes and gives; null: they are asked for it"),
+    ]
     model: Annotated[Name, Field(description="its name there")]
     version: Annotated[
         Name | None,
@@ -64,6 +70,9 @@ class Remote(TableDocument):
             if problem is not None:
                 refuse(f"replicas[{index}]", problem)
         refuse_twice(self.replicas, "replicas[{}]")
+        spoken = problem_with_peer(self.dialect, self.model, self.version, self.signature)
+        if spoken is not None:
+            refuse(*spoken)
         for field, path in (("key_file", self.key_file), ("ca_file", self.ca_file)):
             if path is not None:
                 refuse_relative(field, path)

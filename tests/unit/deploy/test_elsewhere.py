@@ -18,6 +18,10 @@ from dukou.deploy.table import ServingTable
 from dukou.serve.bare import bare_model, name_of_file
 
 REMOTE = {"name": "far", "remote": {"replicas": ["http://10.0.0.7:8080"]}}
+SIGNATURE = {
+    "inputs": [{"name": "x", "dtype": "FP32", "shape": [-1, 4]}],
+    "outputs": [{"name": "y", "dtype": "FP32", "shape": [-1, 3]}],
+}
 LOCAL = {"name": "near", "file": "/models/near.onnx"}
 
 
@@ -54,6 +58,8 @@ def test_every_kind_becomes_a_version_of_its_own_kind() -> None:
     assert near.source == FileSource(file="/models/near.onnx")
     assert isinstance(far.source, RemoteSource)
     assert far.source.remote.model_dump() == {
+        "dialect": "v2",
+        "signature": None,
         "model": "far",
         "version": None,
         "replicas": ["http://10.0.0.7:8080"],
@@ -69,6 +75,19 @@ def test_every_kind_becomes_a_version_of_its_own_kind() -> None:
         ],
         "outputs": "far",
     }
+
+
+def test_an_old_server_is_said_with_what_it_does_not_tell() -> None:
+    remote = {
+        "dialect": "torchserve",
+        "replicas": ["http://10.0.0.9:8080"],
+        "signature": SIGNATURE,
+    }
+    source = table_of({"name": "old", "remote": remote}).models[0].versions[0].source
+    assert isinstance(source, RemoteSource)
+    assert source.remote.dialect == "torchserve"
+    assert source.remote.signature is not None
+    assert source.remote.signature.model_dump() == SIGNATURE
 
 
 def test_a_sequence_names_its_nodes_apart() -> None:
@@ -130,6 +149,36 @@ BAD = {
     "TLS without certificates": (
         {"name": "far", "remote": {"replicas": ["https://a"]}},
         "`models.0.remote.replicas.0`: `https://a` speaks TLS: `ca_file` must name",
+    ),
+    "a dialect that is none": (
+        {"name": "far", "remote": {"replicas": ["http://a"], "dialect": "triton"}},
+        "`models.0.remote.dialect` is `'triton'`: input should be 'v2', 'v2-grpc', 'tensorflow'",
+    ),
+    "a server that does not tell": (
+        {"name": "far", "remote": {"replicas": ["http://a"], "dialect": "torchserve"}},
+        "`models.0.remote.signature`: is missing: a server of `torchserve` does not tell what a model",
+    ),
+    "a version where there are none": (
+        {
+            "name": "far",
+            "remote": {
+                "replicas": ["http://a"],
+                "dialect": "keras",
+                "version": 3,
+                "signature": SIGNATURE,
+            },
+        },
+        "`models.0.remote.version`: `keras` has no versions, and `3` of `it` is asked for",
+    ),
+    "an input twice": (
+        {
+            "name": "far",
+            "remote": {
+                "replicas": ["http://a"],
+                "signature": {**SIGNATURE, "inputs": SIGNATURE["inputs"] * 2},
+            },
+        },
+        "`models.0.remote.signature.inputs[1].name`: `x` is there twice",
     ),
     "a mistyped key": (
         {"name": "far", "remote": {"replicas": ["http://a"], "retries": 3}},

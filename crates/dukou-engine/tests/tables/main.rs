@@ -9,6 +9,7 @@ mod artifacts;
 mod caching;
 mod graphs;
 mod loading;
+mod peers;
 mod remotes;
 mod riding;
 mod support;

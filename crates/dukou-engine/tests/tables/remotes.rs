@@ -329,15 +329,7 @@ fn a_remote_that_nobody_answers_is_refused_at_once_that_it_is_known() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let spec = dukou_remote::Spec {
-        model: "adds".into(),
-        version: None,
-        replicas: vec![url.clone()],
-        key_file: None,
-        ca_file: None,
-        health: std::time::Duration::from_millis(10),
-        retry_percent: 20,
-    };
+    let spec = dukou_remote::Spec::of("adds", vec![url.clone()]);
     let failure = dukou_remote::Remote::open(&spec, None, std::time::Duration::ZERO).unwrap_err();
     assert_eq!(failure.code.as_str(), "replica.unavailable");
     assert_eq!(

@@ -253,7 +253,7 @@ pub fn version(label: &str, source: Value) -> Value {
 /// A model that other servers answer.
 pub fn remote(name: &str, replicas: &[String]) -> Value {
     let source = json!({ "remote": {
-        "model": name, "version": null, "replicas": replicas, "key_file": null, "ca_file": null,
+        "dialect": "v2", "signature": null, "model": name, "version": null, "replicas": replicas, "key_file": null, "ca_file": null,
         "health_ms": 20, "retry_percent": 100,
     }});
     served(name, &[elsewhere("remote", source)])
