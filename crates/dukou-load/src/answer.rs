@@ -1,9 +1,11 @@
 //! Reading one HTTP/1.1 answer from bytes as they come.
 
+use dukou_wire::v2::HEADER_LENGTH;
+
 use crate::outcome::Loss;
 
 /// Above this an answer is refused: nothing is read without bound.
-const LARGEST: usize = 256 << 20;
+pub const LARGEST: usize = 256 << 20;
 const HEADERS: usize = 64;
 
 /// How far reading has come.
@@ -26,6 +28,8 @@ pub struct Answer {
     pub body: Body,
     /// The value of `dukou-version`, where it was asked for.
     pub version: Option<String>,
+    /// Bytes of JSON before raw tensors, where V2 says it.
+    pub header_length: Option<usize>,
 }
 
 /// Where the body is.
@@ -52,7 +56,7 @@ pub fn read(bytes: &[u8], ended: bool, wants_version: bool) -> Result<Progress, 
     let mut length = None;
     let mut chunked = false;
     let mut closes = head.version == Some(0);
-    let mut version = None;
+    let (mut version, mut header_length) = (None, None);
     for header in head.headers.iter() {
         if header.name.eq_ignore_ascii_case("content-length") {
             length = Some(decimal(header.value).ok_or(Loss::Protocol)?);
@@ -60,6 +64,8 @@ pub fn read(bytes: &[u8], ended: bool, wants_version: bool) -> Result<Progress, 
             chunked = header.value.eq_ignore_ascii_case(b"chunked");
         } else if header.name.eq_ignore_ascii_case("connection") {
             closes = header.value.eq_ignore_ascii_case(b"close");
+        } else if header.name.eq_ignore_ascii_case(HEADER_LENGTH) {
+            header_length = Some(decimal(header.value).ok_or(Loss::Protocol)?);
         } else if wants_version && header.name.eq_ignore_ascii_case("dukou-version") {
             version = Some(String::from_utf8_lossy(header.value).into_owned());
         }
@@ -84,7 +90,8 @@ pub fn read(bytes: &[u8], ended: bool, wants_version: bool) -> Result<Progress, 
         (false, None) if rest.len() > LARGEST => return Err(Loss::Protocol),
         (false, None) => return Ok(Progress::Partial),
     };
-    Ok(Progress::Complete(Answer { status, closes: closes || ended, body, version }))
+    let closes = closes || ended;
+    Ok(Progress::Complete(Answer { status, closes, body, version, header_length }))
 }
 
 fn decimal(text: &[u8]) -> Option<usize> {

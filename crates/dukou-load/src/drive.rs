@@ -27,6 +27,7 @@ use crate::{
     phases::{PhaseView, Phases},
     record::{Finished, Record},
     report::{Client, Named, Report, Summary},
+    request::Request,
     schedule::{Arrivals, Pacer},
     settings::{Settings, UsageError},
     target::Target,
@@ -39,7 +40,7 @@ const AFTER_REFUSAL: Duration = Duration::from_millis(10);
 struct Shared {
     settings: Settings,
     target: Target,
-    requests: Vec<Vec<u8>>,
+    requests: Vec<Request>,
     expected: Vec<Wanted>,
     phases: Arc<Phases>,
     clock: OnceLock<Clock>,
@@ -84,13 +85,20 @@ fn runtime() -> Result<tokio::runtime::Runtime, UsageError> {
 
 /// Runs the whole of it and gives the report as JSON text.
 pub fn run(settings: Settings) -> Result<String, UsageError> {
-    let target = Target::resolve(&settings.url, settings.cacert.as_deref())?;
-    let Requests(requests) = runtime()?.block_on(async {
+    let calls = settings.source.calls();
+    let target = Target::resolve(&settings.url, settings.cacert.as_deref(), calls)?;
+    let Requests { rendered: requests, speech } = runtime()?.block_on(async {
         let mut probe = Connection::new(target.clone(), settings.timeout, false);
         probe.connect().await.map_err(|_| UsageError::Unreachable(settings.url.clone()))?;
         Requests::prepare(&settings, &target).await
     })?;
-    let expected = Expectation::load(&settings, requests.len())?;
+    let mut expected = Expectation::load(&settings, requests.len())?;
+    if let Some(speech) = &speech {
+        // What nobody said more of must at least be an answer.
+        let more = requests.len() - expected.len();
+        expected.extend((0..more).map(|_| Wanted::Contained(Vec::new())));
+        expected = expected.into_iter().map(|wanted| wanted.read_by(speech)).collect();
+    }
     let phases = Phases::new(Instant::now());
     if settings.phases {
         phases.follow_stdin();
@@ -281,7 +289,8 @@ impl Worker {
             Ok(answer) if !(200..300).contains(&answer.status) => Some(Loss::Status),
             Ok(answer) => {
                 let body = self.connection.body(answer);
-                let right = self.expectations.get_mut(at).is_none_or(|wanted| wanted.holds(body));
+                let right =
+                    self.expectations.get_mut(at).is_none_or(|wanted| wanted.holds(answer, body));
                 (!right).then_some(Loss::WrongAnswer)
             }
         };
@@ -290,7 +299,7 @@ impl Worker {
             due,
             sent,
             over,
-            sent_bytes: request.len(),
+            sent_bytes: request.size(),
             received_bytes: answer.map_or(0, |_| self.connection.received()),
             status: answer.map(|answer| answer.status),
             version: answer.and_then(|answer| answer.version.as_deref()),

@@ -10,7 +10,11 @@ use std::{
 
 use serde_json::Value;
 
-use crate::settings::{Settings, UsageError};
+use crate::{
+    answer::Answer,
+    settings::{Settings, UsageError},
+    speech::Speech,
+};
 
 /// What is known of the answer to one body.
 #[derive(Clone)]
@@ -19,6 +23,18 @@ pub enum Wanted {
     Contained(Vec<Value>),
     /// It ends with these bytes.
     Tail(Arc<[u8]>),
+    /// It can be read, and what is read contains any one of these, where there are any.
+    Read(Arc<Speech>, Vec<Value>),
+}
+
+impl Wanted {
+    /// The same of what a dialect's answers are read as.
+    pub fn read_by(self, speech: &Arc<Speech>) -> Self {
+        match self {
+            Self::Contained(wanted) => Self::Read(Arc::clone(speech), wanted),
+            other => other,
+        }
+    }
 }
 
 /// What the answer to one body must be.
@@ -53,17 +69,23 @@ impl Expectation {
         Self { wanted, tolerance, last_right: Vec::new() }
     }
 
-    /// Whether `body` contains what is expected.
-    pub fn holds(&mut self, body: &[u8]) -> bool {
-        let wanted = match &self.wanted {
-            Wanted::Contained(wanted) => wanted,
-            Wanted::Tail(tail) => return body.ends_with(tail),
-        };
+    /// Whether `body`, which an answer has, is what is expected.
+    pub fn holds(&mut self, answer: &Answer, body: &[u8]) -> bool {
         if !self.last_right.is_empty() && self.last_right == body {
             return true;
         }
-        let right = serde_json::from_slice::<Value>(body)
-            .is_ok_and(|came| wanted.iter().any(|one| contains(&came, one, self.tolerance)));
+        let is_one = |came: &Value, wanted: &[Value]| {
+            wanted.iter().any(|one| contains(came, one, self.tolerance))
+        };
+        let right = match &self.wanted {
+            Wanted::Tail(tail) => return body.ends_with(tail),
+            Wanted::Contained(wanted) => {
+                serde_json::from_slice::<Value>(body).is_ok_and(|came| is_one(&came, wanted))
+            }
+            Wanted::Read(speech, wanted) => speech
+                .read(answer, body)
+                .is_some_and(|came| wanted.is_empty() || is_one(&came, wanted)),
+        };
         if right {
             self.last_right.clear();
             self.last_right.extend_from_slice(body);
@@ -119,34 +141,39 @@ mod tests {
 
     use super::*;
 
+    fn well() -> Answer {
+        let body = crate::answer::Body::Tail(0);
+        Answer { status: 200, closes: false, body, version: None, header_length: None }
+    }
+
     #[test]
     fn an_answer_may_say_more_but_not_other() {
         let wanted = json!({"outputs": [{"name": "y", "data": [0.25, 1000.0]}]});
         let mut expectation = Expectation::new(Wanted::Contained(vec![wanted]), 1e-3);
-        let mut holds = |value: Value| expectation.holds(value.to_string().as_bytes());
+        let mut holds = |value: Value| expectation.holds(&well(), value.to_string().as_bytes());
         assert!(holds(json!({"outputs": [{"name": "y", "data": [0.2505, 1000.9], "more": 1}]})));
         assert!(!holds(json!({"outputs": [{"name": "y", "data": [0.26, 1000.0]}]})));
         assert!(!holds(json!({"outputs": [{"name": "y", "data": [0.25]}]})));
         assert!(!holds(json!({"outputs": [{"name": "z", "data": [0.25, 1000.0]}]})));
         assert!(!holds(json!({"error": "no"})));
-        assert!(!expectation.holds(b"not json"));
+        assert!(!expectation.holds(&well(), b"not json"));
     }
 
     #[test]
     fn the_same_bytes_hold_again_and_so_does_the_alternative() {
         let mut expectation =
             Expectation::new(Wanted::Contained(vec![json!([1]), json!([3])]), 0.0);
-        assert!(expectation.holds(b"[1]"));
-        assert!(expectation.holds(b"[1]"));
-        assert!(!expectation.holds(b"[2]"));
-        assert!(expectation.holds(b"[3]"));
+        assert!(expectation.holds(&well(), b"[1]"));
+        assert!(expectation.holds(&well(), b"[1]"));
+        assert!(!expectation.holds(&well(), b"[2]"));
+        assert!(expectation.holds(&well(), b"[3]"));
     }
 
     #[test]
     fn a_tail_is_compared_byte_for_byte() {
         let mut expectation = Expectation::new(Wanted::Tail([1, 2, 3].as_slice().into()), 0.0);
-        assert!(expectation.holds(b"{}\x01\x02\x03"));
-        assert!(!expectation.holds(b"{}\x01\x02\x04"));
-        assert!(!expectation.holds(b"\x02\x03"));
+        assert!(expectation.holds(&well(), b"{}\x01\x02\x03"));
+        assert!(!expectation.holds(&well(), b"{}\x01\x02\x04"));
+        assert!(!expectation.holds(&well(), b"\x02\x03"));
     }
 }

@@ -13,8 +13,10 @@ mod phases;
 mod random;
 mod record;
 mod report;
+mod request;
 mod schedule;
 mod settings;
+mod speech;
 mod target;
 
 use std::process::ExitCode;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::{outcome::Loss, record::Part, settings::Settings};
+use crate::{outcome::Loss, record::Part, request::Request, settings::Settings};
 
 /// The whole report.
 #[derive(Serialize)]
@@ -164,8 +164,8 @@ impl Client {
 
 impl Report {
     /// What is known before anything was sent.
-    pub fn begin(settings: &Settings, requests: &[Vec<u8>]) -> Self {
-        let bytes: usize = requests.iter().map(Vec::len).sum();
+    pub fn begin(settings: &Settings, requests: &[Request]) -> Self {
+        let bytes: usize = requests.iter().map(Request::size).sum();
         let empty = || Summary::of(&Part::default(), Duration::ZERO);
         Self {
             tool: "dukou-load",

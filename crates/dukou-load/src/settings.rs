@@ -2,19 +2,30 @@
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
+use dukou_wire::Peer;
+
 /// What `--help` prints.
 pub const HELP: &str = "\
 dukou-load: sends requests to a server and says exactly what became of each
 
-usage: dukou-load URL [--model NAME | --body FILE ...] [options]
+usage: dukou-load URL [--model NAME [--dialect NAME] | --body FILE ...] [options]
 
   dukou-load http://127.0.0.1:8080 --model digits --duration 10
   dukou-load http://127.0.0.1:8080/v2/models/digits/infer --body row.json --rate 500
+  dukou-load http://127.0.0.1:8500 --model digits --dialect tensorflow-grpc
 
 what is sent
   --model NAME          ask URL for the model's metadata and send random inputs in V2's JSON
   --rows N              rows of such an input, where the model takes several (1)
   --bodies N            distinct such inputs, sent in turn (16)
+  --dialect NAME        ask in v2, v2-grpc, tensorflow, tensorflow-grpc, kserve-v1, torchserve,
+                        torchserve-grpc or keras, with raw elements where it has them, and read the
+                        answers by it: one that is none of it, or not of the model, is wrong
+  --model-version V     ask for this version or alias of it
+  --signature FILE      what it takes and gives, where such a server does not tell:
+                        {\"inputs\": [{\"name\": \"x\", \"dtype\": \"FP32\", \"shape\": [-1, 4]}], \"outputs\": [...]}
+  --inputs FILE         send these: tensors or a whole request as V2 writes them, or an array as NumPy
+                        saves it (.npy); again for several, sent in turn
   --body FILE           send this file; give it again for several, sent in turn
   --key KEY             of a server that asks for one (`Authorization: Bearer KEY`)
   --cacert FILE         what an https:// server's certificate is checked against
@@ -32,7 +43,8 @@ how
   --timeout SECONDS     for one answer (10)
 
 what is checked
-  --expect FILE         the answer must contain this JSON; as many as bodies, in their order
+  --expect FILE         the answer must contain this JSON; as many as bodies, in their order; of a
+                        dialect, what it says as V2 would write it: {\"outputs\": [...]}
   --or-expect FILE      or this JSON, where two versions answer; given like --expect
   --expect-tail FILE    the answer must end with these bytes: raw tensors behind V2's JSON
   --tolerance T         for its numbers, relative above 1 and absolute below (1e-4)
@@ -66,6 +78,34 @@ pub enum Source {
     Files(Vec<PathBuf>),
     /// Random inputs of a model, from its V2 metadata.
     Model { name: String, rows: usize, count: usize },
+    /// Inputs of a model, asked in a dialect.
+    Spoken(Spoken),
+}
+
+/// Which model is asked, in which dialect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spoken {
+    /// What its server speaks.
+    pub peer: Peer,
+    /// Its name.
+    pub model: String,
+    /// The version or alias; whichever the server chooses where absent.
+    pub version: Option<String>,
+    /// What it takes and gives; the server is asked where absent.
+    pub signature: Option<PathBuf>,
+    /// Inputs; random ones where empty.
+    pub inputs: Vec<PathBuf>,
+    /// Rows of random ones.
+    pub rows: usize,
+    /// How many random ones.
+    pub count: usize,
+}
+
+impl Source {
+    /// Whether it is asked in calls of gRPC.
+    pub fn calls(&self) -> bool {
+        matches!(self, Self::Spoken(spoken) if spoken.peer.is_grpc())
+    }
 }
 
 /// One run.
@@ -158,6 +198,23 @@ pub enum UsageError {
     /// An alternative to nothing.
     #[error("`--or-expect` was given without `--expect`")]
     LoneAlternative,
+    /// A dialect nobody knows.
+    #[error("`--dialect {0}` is none; hint: one of {names}", names = Peer::names())]
+    UnknownDialect(String),
+    /// A dialect and no model.
+    #[error("`{0}` was given without `--model NAME`")]
+    NoModel(&'static str),
+    /// A server that does not tell.
+    #[error(
+        "a server of `{0}` does not tell what a model takes and gives; hint: say it with `--signature FILE`"
+    )]
+    Untold(&'static str),
+    /// What the dialect cannot say.
+    #[error("{0}")]
+    Unspeakable(String),
+    /// Inputs that the model does not take.
+    #[error("`{}` holds no inputs of the model: {reason}", path.display())]
+    BadInputs { path: PathBuf, reason: String },
     /// The server's metadata could not be had.
     #[error("the server gave no metadata of model `{model}`: {reason}")]
     NoMetadata { model: String, reason: String },
@@ -194,12 +251,20 @@ pub fn parse(words: impl Iterator<Item = String>) -> Result<Command, UsageError>
         progress: false,
     };
     let (mut model, mut files, mut rows, mut count) = (None, Vec::new(), 1, 16);
+    let (mut peer, mut version, mut signature, mut inputs) = (None, None, None, Vec::new());
     while let Some(flag) = words.next() {
         let mut value = || words.next().ok_or_else(|| UsageError::NoValue(flag.clone()));
         match flag.as_str() {
             "--help" | "-h" => return Ok(Command::Help),
             "--version" => return Ok(Command::Version),
             "--model" => model = Some(value()?),
+            "--dialect" => {
+                let name = value()?;
+                peer = Some(Peer::parse(&name).ok_or(UsageError::UnknownDialect(name))?);
+            }
+            "--model-version" => version = Some(value()?),
+            "--signature" => signature = Some(value()?.into()),
+            "--inputs" => inputs.push(value()?.into()),
             "--rows" => rows = whole(&flag, &value()?, 1..=65_536)?,
             "--bodies" => count = whole(&flag, &value()?, 1..=65_536)?,
             "--body" => files.push(value()?.into()),
@@ -233,8 +298,22 @@ pub fn parse(words: impl Iterator<Item = String>) -> Result<Command, UsageError>
         return Err(UsageError::NoUrl);
     }
     settings.threads = settings.threads.min(settings.connections);
+    let spoken = [
+        ("--dialect", peer.is_some()),
+        ("--model-version", version.is_some()),
+        ("--signature", signature.is_some()),
+        ("--inputs", !inputs.is_empty()),
+    ];
+    let spoken = spoken.into_iter().find_map(|(flag, given)| given.then_some(flag));
     settings.source = match (model, files.is_empty()) {
         (Some(_), false) => return Err(UsageError::TwoSources),
+        (Some(model), true) if spoken.is_some() => {
+            let peer = peer.unwrap_or_default();
+            Source::Spoken(Spoken { peer, model, version, signature, inputs, rows, count })
+        }
+        (None, _) if spoken.is_some() => {
+            return Err(UsageError::NoModel(spoken.unwrap_or_default()));
+        }
         (Some(name), true) => Source::Model { name, rows, count },
         (None, true) => Source::None,
         (None, false) => Source::Files(files),
@@ -310,6 +389,17 @@ mod tests {
     }
 
     #[test]
+    fn a_dialect_is_read_with_its_model() {
+        let line =
+            "http://h --model m --dialect torchserve-grpc --inputs a --inputs b --signature s";
+        let Source::Spoken(spoken) = settings(line).unwrap().source else { panic!("in a dialect") };
+        assert_eq!((spoken.peer, &*spoken.model), (Peer::TorchServeGrpc, "m"));
+        assert_eq!(spoken.inputs, [PathBuf::from("a"), PathBuf::from("b")]);
+        let plain = settings("http://h --model m --inputs a").unwrap().source;
+        assert!(matches!(plain, Source::Spoken(Spoken { peer: Peer::V2, .. })));
+    }
+
+    #[test]
     fn mistakes_are_one_sentence() {
         for (line, words) in [
             ("", "no URL"),
@@ -321,6 +411,10 @@ mod tests {
             ("http://h --connections 0", "whole number"),
             ("http://h --model m --body f", "exclude"),
             ("http://h other", "`other`"),
+            ("http://h --dialect triton", "`--dialect triton` is none; hint: one of `v2`"),
+            ("http://h --dialect keras", "`--dialect` was given without `--model NAME`"),
+            ("http://h --inputs x.npy", "`--inputs` was given without `--model NAME`"),
+            ("http://h --model m --dialect keras --body b", "exclude"),
             ("http://h --header nonsense", "NAME: VALUE"),
         ] {
             let error = settings(line).unwrap_err().to_string();

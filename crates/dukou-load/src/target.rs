@@ -25,6 +25,8 @@ pub struct Target {
     pub path: String,
     /// How its certificate is checked; none where it speaks in clear.
     pub tls: Option<Tls>,
+    /// Whether it is asked in calls of gRPC, over HTTP/2.
+    pub calls: bool,
 }
 
 /// How a server's certificate is checked.
@@ -37,7 +39,7 @@ pub struct Tls {
 }
 
 impl Tls {
-    fn trusting(file: &Path, host: &str) -> Result<Self, UsageError> {
+    fn trusting(file: &Path, host: &str, calls: bool) -> Result<Self, UsageError> {
         let unusable = |error: &dyn std::fmt::Display| UsageError::BadCertificate {
             path: file.to_owned(),
             error: error.to_string(),
@@ -47,11 +49,14 @@ impl Tls {
             let certificate = certificate.map_err(|error| unusable(&error))?;
             roots.add(certificate).map_err(|error| unusable(&error))?;
         }
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| unusable(&error))?
             .with_root_certificates(roots)
             .with_no_client_auth();
+        if calls {
+            config.alpn_protocols = vec![b"h2".to_vec()];
+        }
         let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let name = ServerName::try_from(bare).map_err(|_| UsageError::UnknownHost(host.into()))?;
         Ok(Self { config: Arc::new(config), name })
@@ -60,7 +65,7 @@ impl Tls {
 
 impl Target {
     /// Parses and resolves `http://host:port/path`; `https://` against the certificates of a file.
-    pub fn resolve(url: &str, cacert: Option<&Path>) -> Result<Self, UsageError> {
+    pub fn resolve(url: &str, cacert: Option<&Path>, calls: bool) -> Result<Self, UsageError> {
         let (rest, secure) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
             (Some(rest), _) => (rest, false),
             (None, Some(rest)) => (rest, true),
@@ -81,10 +86,10 @@ impl Target {
         let host = named.rsplit_once(':').map_or(&*named, |(host, _)| host);
         let tls = match (secure, cacert) {
             (false, _) => None,
-            (true, Some(file)) => Some(Tls::trusting(file, host)?),
+            (true, Some(file)) => Some(Tls::trusting(file, host, calls)?),
             (true, None) => return Err(UsageError::NoCertificate),
         };
-        Ok(Self { address, authority: authority.to_owned(), path: path.to_owned(), tls })
+        Ok(Self { address, authority: authority.to_owned(), path: path.to_owned(), tls, calls })
     }
 
     /// The same server, another path below this one.
@@ -99,7 +104,7 @@ mod tests {
 
     #[test]
     fn addresses_are_taken_apart() {
-        let resolve = |url: &str| Target::resolve(url, None);
+        let resolve = |url: &str| Target::resolve(url, None, false);
         let target = resolve("http://127.0.0.1:8080/v2/models/a/infer").unwrap();
         assert_eq!(target.address.port(), 8080);
         assert_eq!(target.authority, "127.0.0.1:8080");
@@ -110,7 +115,7 @@ mod tests {
         assert!(matches!(resolve("https://127.0.0.1"), Err(UsageError::NoCertificate)));
         assert!(matches!(resolve("ftp://127.0.0.1"), Err(UsageError::NotHttp(_))));
         let nowhere = Path::new("/nowhere.pem");
-        assert!(Target::resolve("https://127.0.0.1", Some(nowhere)).is_err());
+        assert!(Target::resolve("https://127.0.0.1", Some(nowhere), false).is_err());
         assert!(resolve("http://no such host:1/").is_err());
     }
 }

@@ -8,6 +8,7 @@ mod api;
 mod artifacts;
 mod caching;
 mod graphs;
+mod loaded;
 mod loading;
 mod peers;
 mod remotes;

@@ -17,3 +17,4 @@ pub(crate) use address::recognize;
 pub(crate) use client::infer_path;
 pub use decode::decode;
 pub use encode::encode;
+pub use npy::read as read_npy;

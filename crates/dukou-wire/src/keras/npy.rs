@@ -18,11 +18,7 @@ pub(crate) const MAGIC: &[u8] = b"\x93NUMPY";
 /// # Errors
 /// `wire.invalid-field` for what is no such array, `request.wrong-dtype`, `request.wrong-shape`,
 /// `wire.element-count`, `request.missing-input` for a model of several inputs.
-pub(super) fn read(
-    body: &Bytes,
-    signature: &Signature,
-    lease: &mut Lease<'_>,
-) -> Result<Tensor, Failure> {
+pub fn read(body: &Bytes, signature: &Signature, lease: &mut Lease<'_>) -> Result<Tensor, Failure> {
     let [spec] = &*signature.inputs else {
         let message = format!(
             "an NPY body is one array, and the model takes {}",
