@@ -110,7 +110,7 @@ compatibility: .stamps/engine .stamps/clients-venv .stamps/tensorflow-serving ##
 	$(BIN)/python scripts/compatibility.py
 	$(BIN)/python scripts/generate.py
 
-compare: .stamps/engine .stamps/clients-venv .stamps/mlserver-venv .stamps/torchserve-venv ## ask Triton, TorchServe, KServe and MLServer the same, and record what differs (PEERS=… for some of them)
+compare: .stamps/engine .stamps/bench-venv .stamps/clients-venv .stamps/mlserver-venv .stamps/torchserve-venv ## ask Triton, TorchServe, KServe and MLServer the same, and record what differs (PEERS=… for some of them)
 	$(BIN)/python scripts/compatibility.py peers $(PEERS)
 	$(BIN)/python scripts/generate.py
 
