@@ -60,6 +60,10 @@ from tensorflow_serving.apis import (  # noqa: E402
     regression_pb2,
 )
 
+# What lies in that folder is not of this environment: whoever asks what is installed does not see it.
+if str(FOLDER) in sys.path:
+    sys.path.remove(str(FOLDER))
+
 __all__ = [
     "DTYPES",
     "classification_pb2",
