@@ -7,8 +7,7 @@ import urllib.request
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from bench.cases.small_json import find, over_echo, panels_of, tables_of
-from bench.figures import paired, ratio
+from bench.cases.small_json import failed_goal, find, panels_of, rate_goals, tables_of
 from bench.harness import (
     Entry,
     Figures,
@@ -89,19 +88,9 @@ def _goals(entries: Sequence[Entry], pictures: Pictures) -> list[Goal]:
     ours = find(entries, "dukou-images")
     if ours is None:
         return []
-    goals = []
-    _, part = over_echo(entries, ours)
-    if part:
-        goals.append(Goal("rate of echo's", "≥ 0.60", f"{part.median:.2f}", part.median >= 0.6))
-    triton = find(entries, "triton-images")
-    times = triton and paired(ours.values("rate"), triton.values("rate"), ratio)
-    if times:
-        came = f"{times.median:.2f} ×"
-        goals.append(Goal("rate against triton", "≥ 1 ×", came, times.median >= 1))
+    goals = rate_goals(entries, ours, 0.6, {"triton-images": 1.0})
     into = max(ours.values("copied_in")) / pictures.tensor_bytes
     out = max(ours.values("copied_out")) / pictures.tensor_bytes
     goals.append(Goal("copies of the picture, in", "≤ 1", f"{into:.2f}", into <= 1.01))
     goals.append(Goal("copies of the picture, out", "0", f"{out:.2f}", out == 0))
-    failed = sum(ours.values("failed"))
-    goals.append(Goal("failed requests", "0", f"{failed:.0f}", failed == 0))
-    return goals
+    return [*goals, failed_goal(ours, "requests")]

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import calls
-from bench.cases.small_json import find, over_echo, panels_of, tables_of
+from bench.cases.small_json import failed_goal, find, panels_of, rate_goals, tables_of
 from bench.digits import load_digits
-from bench.figures import paired, ratio
 from bench.harness import (
     Entry,
     Figures,
@@ -65,15 +64,5 @@ def _goals(entries: Sequence[Entry]) -> list[Goal]:
     ours = find(entries, "dukou-grpc")
     if ours is None:
         return []
-    goals = []
-    _, part = over_echo(entries, ours)
-    if part:
-        goals.append(Goal("rate of echo's", "≥ 0.50", f"{part.median:.2f}", part.median >= 0.5))
-    triton = find(entries, "triton-grpc")
-    times = triton and paired(ours.values("rate"), triton.values("rate"), ratio)
-    if times:
-        came = f"{times.median:.2f} ×"
-        goals.append(Goal("rate against triton", "≥ 2 ×", came, times.median >= 2))
-    failed = sum(ours.values("failed"))
-    goals.append(Goal("failed calls", "0", f"{failed:.0f}", failed == 0))
-    return goals
+    goals = rate_goals(entries, ours, 0.5, {"triton-grpc": 2.0})
+    return [*goals, failed_goal(ours, "calls")]
