@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use dukou_types::{ErrorCode, Failure, RequestId};
-use dukou_wire::{Coding, Dialect, Head, Inserts, Message, Target, grpc, v2, woven};
+use dukou_wire::{Coding, Dialect, Head, Inserts, Message, Target, grpc, v2};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version,
     header::{
@@ -74,11 +74,6 @@ impl Rope {
     /// A body that is still being made.
     pub fn live(live: Live) -> Self {
         Self { live: Some(Box::new(live)), ..Self::default() }
-    }
-
-    /// A text with what stands in it uncopied.
-    pub fn woven(text: Vec<u8>, inserts: Inserts) -> Self {
-        Self { pieces: woven(text, inserts), ..Self::default() }
     }
 
     /// A call's answer that went well: one message, with room for its envelope before it. Says whether it

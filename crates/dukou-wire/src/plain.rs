@@ -11,7 +11,7 @@ use crate::{
     peer::{Question, Written},
     rope,
     sentence::{self, quoted},
-    tensorflow::{blame_as, object_stands, push_named, push_rows, push_tensor, rows_of},
+    tensorflow::{blame_as, object_stands, rows_of},
     v2::Answer,
 };
 
@@ -21,16 +21,6 @@ pub(crate) fn rows(question: &Question<'_>) -> Option<usize> {
         return None;
     }
     rows_of(question.inputs).ok().filter(|&rows| rows > 0)
-}
-
-/// Appends a list with a row an element.
-pub(crate) fn push_instances(out: &mut Vec<u8>, inputs: &[Tensor], rows: usize) {
-    push_rows(out, inputs, rows);
-}
-
-/// Appends whole tensors under their names.
-pub(crate) fn push_columns(out: &mut Vec<u8>, inputs: &[Tensor]) {
-    push_named(out, inputs, push_tensor);
 }
 
 /// A body of JSON.

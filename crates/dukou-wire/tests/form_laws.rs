@@ -14,7 +14,8 @@ use proptest::prelude::*;
 use support::{LIMITS, all_contents, contents, laws};
 
 /// Rows of two elements each: any bits, but for truth values.
-fn tensor(dtypes: &'static [DType]) -> impl Strategy<Value = Tensor> {
+fn tensor(left_out: &[DType]) -> impl Strategy<Value = Tensor> {
+    let dtypes: Vec<DType> = DType::ALL.into_iter().filter(|d| !left_out.contains(d)).collect();
     (prop::sample::select(dtypes), 1_usize..6).prop_flat_map(|(dtype, rows)| {
         let size = dtype.size().unwrap_or(0);
         prop::collection::vec(any::<u8>(), rows * 2 * size).prop_map(move |mut bytes| {
@@ -73,51 +74,12 @@ fn npy(tensor: &Tensor) -> Vec<u8> {
     [b"\x93NUMPY\x01\0", &length[..], header.as_bytes(), tensor.bytes().unwrap()].concat()
 }
 
-const NUMPY: &[DType] = &[
-    DType::Bool,
-    DType::Uint8,
-    DType::Uint16,
-    DType::Uint32,
-    DType::Uint64,
-    DType::Int8,
-    DType::Int16,
-    DType::Int32,
-    DType::Int64,
-    DType::Fp16,
-    DType::Fp32,
-    DType::Fp64,
-];
-
-/// Those whose elements stand one by one in a field of V2's messages.
-const TYPED: &[DType] = &[
-    DType::Bool,
-    DType::Uint8,
-    DType::Uint16,
-    DType::Uint32,
-    DType::Uint64,
-    DType::Int8,
-    DType::Int16,
-    DType::Int32,
-    DType::Int64,
-    DType::Fp32,
-    DType::Fp64,
-];
-
-const FIXED: &[DType] = &[
-    DType::Bool,
-    DType::Uint8,
-    DType::Uint16,
-    DType::Uint32,
-    DType::Uint64,
-    DType::Int8,
-    DType::Int16,
-    DType::Int32,
-    DType::Int64,
-    DType::Fp16,
-    DType::Bf16,
-    DType::Fp32,
-    DType::Fp64,
-];
+/// What NumPy has no name for.
+const NOT_NUMPY_S: &[DType] = &[DType::Bf16, DType::Bytes];
+/// What has no field in V2's messages in which its elements stand one by one.
+const UNTYPED: &[DType] = &[DType::Fp16, DType::Bf16, DType::Bytes];
+/// Whose elements differ in length.
+const VARYING: &[DType] = &[DType::Bytes];
 
 fn varint(mut number: u64) -> Vec<u8> {
     let mut out = Vec::new();
@@ -163,7 +125,7 @@ proptest! {
     #![proptest_config(laws(600))]
 
     #[test]
-    fn arrays_of_numpy_s(tensor in tensor(NUMPY)) {
+    fn arrays_of_numpy_s(tensor in tensor(NOT_NUMPY_S)) {
         for (dialect, path) in [(Dialect::Keras, "/m/predict"), (Dialect::TorchServe, "/predictions/m")] {
             let kind = (path, "application/octet-stream");
             let decoded = decode(dialect, kind, npy(&tensor), &tensor).unwrap();
@@ -188,7 +150,7 @@ proptest! {
     }
 
     #[test]
-    fn elements_as_they_lie_in_memory(tensor in tensor(FIXED)) {
+    fn elements_as_they_lie_in_memory(tensor in tensor(VARYING)) {
         let raw = tensor.bytes().unwrap();
         prop_assume!(!raw.starts_with(b"\x93NUMPY"));
         let alone = ("/predictions/m", "application/octet-stream");
@@ -204,7 +166,7 @@ proptest! {
     }
 
     #[test]
-    fn elements_one_by_one_in_a_message_of_v2(tensor in tensor(TYPED), packed: bool) {
+    fn elements_one_by_one_in_a_message_of_v2(tensor in tensor(UNTYPED), packed: bool) {
         let number = match tensor.dtype {
             DType::Bool => 1,
             DType::Int8 | DType::Int16 | DType::Int32 => 2,
@@ -228,7 +190,7 @@ proptest! {
     }
 
     #[test]
-    fn elements_one_by_one_in_a_message_of_tensorflow_s(tensor in tensor(FIXED), packed: bool) {
+    fn elements_one_by_one_in_a_message_of_tensorflow_s(tensor in tensor(VARYING), packed: bool) {
         let (number, field_number) = match tensor.dtype {
             DType::Fp32 => (1, 5),
             DType::Fp64 => (2, 6),

@@ -6,7 +6,7 @@ use dukou_types::{DType, Dim, Failure, Signature, TensorSpec};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-use super::{SIGNATURE, describe::dtype_name};
+use super::{SIGNATURE, describe::dtype_name, push_named, push_rows, push_tensor};
 use crate::{
     DecodeLimits,
     peer::{Named, Question, Written},
@@ -39,7 +39,7 @@ pub(crate) fn metadata_path(named: Named<'_>) -> String {
 /// A predict request in columns: whole tensors by their names.
 pub(crate) fn encode_columns(question: &Question<'_>) -> Written {
     let mut body = b"{\"inputs\":".to_vec();
-    plain::push_columns(&mut body, question.inputs);
+    push_named(&mut body, question.inputs, push_tensor);
     body.push(b'}');
     plain::json(body)
 }
@@ -48,7 +48,7 @@ pub(crate) fn encode_columns(question: &Question<'_>) -> Written {
 pub(crate) fn encode_instances(question: &Question<'_>) -> Written {
     let Some(rows) = plain::rows(question) else { return encode_columns(question) };
     let mut body = b"{\"instances\":".to_vec();
-    plain::push_instances(&mut body, question.inputs, rows);
+    push_rows(&mut body, question.inputs, rows);
     body.push(b'}');
     plain::json(body)
 }
