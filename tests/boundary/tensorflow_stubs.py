@@ -60,9 +60,12 @@ from tensorflow_serving.apis import (  # noqa: E402
     regression_pb2,
 )
 
-# What lies in that folder is not of this environment: whoever asks what is installed does not see it.
+# What lies in that folder is not of this environment: whoever asks what is installed does not see it, and Keras,
+# which asks for `tensorflow` by name, is not given its messages for the whole.
 if str(FOLDER) in sys.path:
     sys.path.remove(str(FOLDER))
+for _name in [name for name in sys.modules if name.partition(".")[0] == "tensorflow"]:
+    del sys.modules[_name]
 
 __all__ = [
     "DTYPES",

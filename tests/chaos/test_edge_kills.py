@@ -64,9 +64,13 @@ def test_a_hundred_kills_within_updates(tmp_path: Path) -> None:
         whole = time.monotonic() - begun
         device.kill()
 
-        installed, served = 1, set()
+        installed, served, idle = 1, set(), 0
         for kill in range(KILLS):
             said = status(folder)
+            idle = idle + 1 if said["installed"] == installed else 0
+            if idle == 10:
+                # The machine is busier than it was: an update takes longer, and none comes to its end.
+                whole, idle = whole * 1.5, 0
             installed = said["installed"]
             current = said["slots"][said["current"]]
             if current["digest"] == packaged[goal]:

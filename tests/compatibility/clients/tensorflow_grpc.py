@@ -15,6 +15,8 @@ from case import case, close
 sys.path.append(str(Path(__file__).parents[2] / "boundary"))
 import tensorflow_stubs as stubs
 
+# `case.py` asks for the version.
+sys.path.append(str(stubs.FOLDER))
 PACKAGE = "tensorflow-serving-api"
 ROWS = np.array([[1.0, 2.0, 3.0, 4.0], [0.5, -1.5, 2.25, 0.0]], np.float32)
 
