@@ -10,7 +10,8 @@ import grpc
 from google.protobuf import json_format
 from tests.compatibility.questions import Address
 
-from dukou.serve.migrate.compare import Answer, elements
+from dukou.serve.migrate.compare import elements
+from dukou.serve.migrate.http.answer import Answer
 
 
 class Call(NamedTuple):

@@ -33,7 +33,7 @@ from tests.compatibility.starts import (
 )
 from tests.serving import House, RunningServer
 
-from dukou.serve.migrate.compare import Answer
+from dukou.serve.migrate.http.answer import Answer
 
 ROOT = Path(__file__).parents[2]
 ANSWERS = ROOT / "conformance" / "answers"

@@ -17,7 +17,8 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from dukou.serve.migrate.compare import Answer, Tolerance, compare
+from dukou.serve.migrate.compare import Tolerance
+from dukou.serve.migrate.http.answer import Answer, compare
 
 ROWS = [[1.0, 2.0, 3.0, 4.0], [0.5, -1.5, 2.25, 0.0]]
 # What our errors say beside the protocol's `error`.

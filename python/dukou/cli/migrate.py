@@ -7,7 +7,10 @@
   dukou migrate --flip                               ours answers from the next request on
   dukou migrate --back                               the old one again
 
-The old server may be TensorFlow Serving, TorchServe, Triton, KServe or whoever speaks what they speak over HTTP/1.1.
+The old server may be TensorFlow Serving, TorchServe, Triton, KServe or whoever speaks what they speak. One migration
+stands in front of one port: that of HTTP/1.1, or that of gRPC, beside the other:
+
+  dukou migrate --from grpc://old:8500 --to http://127.0.0.1:8080
 """
 
 from __future__ import annotations
@@ -110,8 +113,8 @@ def _show(report: dict[str, Any], *, as_json: bool) -> None:
 def _order(arguments: argparse.Namespace) -> Order:
     from dukou.base.errors import InputError
     from dukou.serve.client import client_tls, key_of
+    from dukou.serve.migrate.address import parse_address
     from dukou.serve.migrate.compare import Tolerance
-    from dukou.serve.migrate.peer import detect_peer, parse_address
     from dukou.serve.migrate.process import Order
 
     for flag, value, most in (
@@ -122,20 +125,31 @@ def _order(arguments: argparse.Namespace) -> Order:
             raise InputError("usage.invalid", f"`{flag} {value}` is not between 0 and {most:g}")
     old = parse_address("--from", arguments.old)
     new = parse_address("--to", arguments.to or _only_server())
-    if old == new:
+    if (old.host, old.port) == (new.host, new.port):
         raise InputError("usage.invalid", f"`{old.url}` cannot be both sides of a migration")
-    secure = "https" in (old.scheme, new.scheme)
+    if new.speaks_grpc and not old.speaks_grpc:
+        raise InputError(
+            "usage.invalid", f"`{old.url}` is asked over HTTP, and `{new.url}` names gRPC"
+        )
+    secure = old.is_secure or new.is_secure
     tls: ssl.SSLContext | None = client_tls(arguments.cacert) if secure else None
+    if old.speaks_grpc:
+        from dukou.serve.migrate.grpc import check_installed
+
+        check_installed()
+        from dukou.serve.migrate.grpc.peer import detect_grpc_peer as detect
+    else:
+        from dukou.serve.migrate.http.peer import detect_peer as detect
     return Order(
         old=old,
         new=new,
-        server=detect_peer(old, tls),
+        server=detect(old, tls),
         host=arguments.host,
         port=old.port if arguments.port is None else arguments.port,
         insecure=arguments.insecure,
         tolerance=Tolerance(arguments.tolerance, min(arguments.tolerance / 10, 1e-5)),
         share=arguments.share,
-        key=key_of(arguments.key, new.scheme, new.host),
+        key=key_of(arguments.key, "https" if new.is_secure else "http", new.host),
         tls=tls,
     )
 

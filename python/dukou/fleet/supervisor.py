@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from dukou.base.errors import DukouError
 from dukou.base.settings import make_private_folder
 from dukou.deploy import defaults
 from dukou.fleet.folder import FleetFolder
@@ -27,6 +28,8 @@ _PATIENCE_S = 30.0
 # How long a gateway may take to let go of a replica that is leaving.
 _LET_GO_S = 10.0
 _DRAIN_SPARE_S = 10.0
+# How long replicas may take to end where one of them cannot start.
+_GIVE_UP_S = 10.0
 
 
 class FleetSupervisor:
@@ -87,6 +90,9 @@ class FleetSupervisor:
                         _empty(wakeup)
                     if self._take_signals():
                         return self._drain(wakeup)
+        except DukouError:
+            self._end_what_started()
+            raise
         finally:
             self.gateway.kill()
             self.place.kill()
@@ -154,6 +160,14 @@ class FleetSupervisor:
             if signal.SIGINT in self._take_signals():
                 return 128 + signal.SIGINT
         return 0
+
+    def _end_what_started(self) -> None:
+        """One replica cannot start: the others end, and take what they began with them."""
+        self.place.drain()
+        deadline = time.monotonic() + _GIVE_UP_S
+        while not self.place.is_empty() and time.monotonic() < deadline:
+            self.place.step(time.monotonic())
+            select.select(self.place.descriptors(), [], [], _TICK_S)
 
     def _publish(self, replicas: list[Replica]) -> None:
         """Writes `fleet.json`, where it says something else. A full disk there is no reason to stop."""

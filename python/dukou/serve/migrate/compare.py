@@ -1,8 +1,4 @@
-"""Whether two servers' answers say the same: status, names, shapes, numbers within a tolerance. Pure.
-
-Nothing is said of what may differ between two right servers: headers, ids of requests, the number that a
-version has, the words of an error.
-"""
+"""Whether two values say the same: names, shapes, numbers within a tolerance. Pure."""
 
 from __future__ import annotations
 
@@ -13,25 +9,8 @@ from typing import Any, NamedTuple
 
 from dukou.base.dtypes import NUMPY
 
-# Fields of an answer that are each server's own matter.
-_OWN = ("model_version", "model_name", "id", "parameters")
 # From so many numbers on they are compared all at once.
 _MANY = 256
-_HEADER_LENGTH = "inference-header-content-length"
-
-
-class Answer(NamedTuple):
-    """What a server said.
-
-    Attributes:
-        status: of HTTP.
-        headers: by their names in lower case.
-        body: whole, uncompressed.
-    """
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
 
 
 class Tolerance(NamedTuple):
@@ -54,60 +33,6 @@ class Tolerance(NamedTuple):
         return abs(old - new) <= self.absolute + self.relative * max(abs(old), abs(new))
 
 
-def compare(old: Answer, new: Answer, tolerance: Tolerance) -> str | None:
-    """What differs first, in words; None where the two say the same."""
-    if old.status != new.status:
-        return f"the status is {old.status}, and {new.status} here"
-    if old.status >= 400:
-        return None
-    try:
-        left, right = _parsed(old), _parsed(new)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        return None if old.body == new.body else f"an answer cannot be read: {error}"
-    return next(_differences(left, right, "", tolerance), None)
-
-
-def _parsed(answer: Answer) -> Any:
-    """The JSON, with V2's outputs by their names and binary ones read."""
-    length = answer.headers.get(_HEADER_LENGTH)
-    head = answer.body if length is None else answer.body[: int(length)]
-    document = json.loads(head)
-    if not isinstance(document, dict):
-        return document
-    outputs = document.get("outputs")
-    if isinstance(outputs, list) and all(isinstance(o, dict) and "datatype" in o for o in outputs):
-        rest = answer.body[len(head) :]
-        return {
-            **{key: value for key, value in document.items() if key not in (*_OWN, "outputs")},
-            "outputs": dict(_tensors(outputs, rest)),
-        }
-    return {key: value for key, value in document.items() if key != "model_version"}
-
-
-def _tensors(outputs: list[dict[str, Any]], rest: bytes) -> Iterator[tuple[str, Any]]:
-    place = 0
-    for output in outputs:
-        # KServe writes `null` where it has none.
-        size = (output.get("parameters") or {}).get("binary_data_size")
-        if size is None:
-            data = list(_flat(output.get("data") or []))
-        else:
-            data = elements(output["datatype"], rest[place : place + int(size)])
-            place += int(size)
-        yield (
-            output["name"],
-            {"datatype": output["datatype"], "shape": list(output["shape"]), "data": data},
-        )
-
-
-def _flat(nested: Any) -> Iterator[Any]:
-    if isinstance(nested, list):
-        for each in nested:
-            yield from _flat(each)
-    else:
-        yield nested
-
-
 def elements(datatype: str, raw: bytes) -> list[Any]:
     """The elements of a V2 tensor's raw bytes; text as text."""
     if datatype == "BYTES":
@@ -125,7 +50,15 @@ def elements(datatype: str, raw: bytes) -> list[Any]:
     return list(np.frombuffer(raw, NUMPY[datatype]).tolist())
 
 
-def _differences(old: Any, new: Any, place: str, tolerance: Tolerance) -> Iterator[str]:
+def differences(old: Any, new: Any, tolerance: Tolerance, place: str = "") -> Iterator[str]:
+    """What differs, in words, one after the other.
+
+    Args:
+        old: a number, a text, a list, a dictionary of them.
+        new: the same of the other server.
+        tolerance: for the numbers.
+        place: of the two in the answer: `.outputs.y`.
+    """
     where = f"`{place.lstrip('.')}`" if place else "the answer"
     if _is_number(old) and _is_number(new):
         if not tolerance.holds(float(old), float(new)):
@@ -138,14 +71,14 @@ def _differences(old: Any, new: Any, place: str, tolerance: Tolerance) -> Iterat
             yield from _among_many(old, new, place, tolerance)
             return
         for index, (left, right) in enumerate(zip(old, new, strict=True)):
-            yield from _differences(left, right, f"{place}[{index}]", tolerance)
+            yield from differences(left, right, tolerance, f"{place}[{index}]")
     elif isinstance(old, dict) and isinstance(new, dict):
         if old.keys() != new.keys():
             only = ", ".join(f"`{key}`" for key in sorted(old.keys() ^ new.keys()))
             yield f"{where}: only one of the two has {only}"
             return
         for key in old:
-            yield from _differences(old[key], new[key], f"{place}.{key}", tolerance)
+            yield from differences(old[key], new[key], tolerance, f"{place}.{key}")
     elif old != new or isinstance(old, bool) is not isinstance(new, bool):
         yield f"{where} is {_short(old)}, and {_short(new)} here"
 

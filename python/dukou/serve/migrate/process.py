@@ -10,19 +10,14 @@ import signal
 import ssl
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
-
-import h11
+from typing import Any, NamedTuple, Protocol
 
 from dukou.base.errors import DukouError, StateError
 from dukou.deploy import defaults
-from dukou.serve.listen import address_of, open_listener
+from dukou.serve.migrate.address import Address
 from dukou.serve.migrate.compare import Tolerance
 from dukou.serve.migrate.control import MigrationFolder, new_migration_folder
-from dukou.serve.migrate.forward import Forwarder
-from dukou.serve.migrate.link import Broken, Upstream
 from dukou.serve.migrate.mirror import Mirror
-from dukou.serve.migrate.peer import Address
 from dukou.serve.migrate.tally import Tally
 
 _SETTLE_S = 30.0
@@ -59,18 +54,35 @@ class Order(NamedTuple):
 Report = dict[str, Any]
 
 
+class Door(Protocol):
+    """Where clients come: one for each protocol."""
+
+    side: str
+
+    def listen(self, host: str, port: int, *, insecure: bool) -> tuple[str, int]:
+        """Takes the port; its URL, and its number."""
+
+    async def open(self) -> None:
+        """Clients are let in from now on."""
+
+    async def check_ready(self) -> None:
+        """Whether ours can take over; a `StateError` says why not."""
+
+    async def drain(self, seconds: float) -> None:
+        """Lets nobody in any more; what has begun is answered."""
+
+    async def close(self) -> None:
+        """Gives the port and the connections back."""
+
+
 class Migration:
     """One migration; `run` is all of it."""
 
     def __init__(self, order: Order) -> None:
         self._order = order
         self._tally = Tally()
-        self._old = Upstream(order.old, order.tls)
-        self._new = Upstream(order.new, order.tls, order.key)
-        # Copies have connections of their own: they are never in a client's way.
-        self._copies = Upstream(order.new, order.tls, order.key)
-        self._mirror = Mirror(self._copies, self._tally, order.tolerance, order.share)
-        self._forwarder = Forwarder(self._old, self._new, self._mirror, self._tally)
+        self._mirror = Mirror(self._tally, order.tolerance, order.share)
+        self._door = _make_door(order, self._mirror, self._tally)
         self._url = ""
 
     async def run(self, on_ready: Callable[[Report], None]) -> Report:
@@ -83,9 +95,7 @@ class Migration:
             DukouError: why it could not begin.
         """
         order = self._order
-        listener = open_listener(order.host, order.port, guarded=order.insecure)
-        self._url = address_of(listener)
-        port = int(listener.getsockname()[1])
+        self._url, port = self._door.listen(order.host, order.port, insecure=order.insecure)
         folder = new_migration_folder(port)
         lock = folder.hold()
         try:
@@ -95,20 +105,17 @@ class Migration:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.add_signal_handler(number, ended.set)
             self._mirror.start()
-            door = await asyncio.start_server(self._forwarder.accept, sock=listener, backlog=4096)
+            await self._door.open()
             ear = await asyncio.start_unix_server(self._listen, folder.socket)
             folder.socket.chmod(0o600)
             on_ready(self.report())
             await ended.wait()
-            door.close()
             ear.close()
-            await self._forwarder.drain(defaults.DRAIN_MS / 1000)
+            await self._door.drain(defaults.DRAIN_MS / 1000)
             await self._settle()
         finally:
-            listener.close()
             await self._mirror.close()
-            for upstream in (self._old, self._new, self._copies):
-                upstream.close()
+            await self._door.close()
             folder.remove()
             os.close(lock)
         return self.report()
@@ -120,7 +127,7 @@ class Migration:
             "from": self._order.old.url,
             "to": self._order.new.url,
             "server": self._order.server,
-            "side": self._forwarder.side,
+            "side": self._door.side,
             **self._tally.report(),
         }
 
@@ -163,7 +170,7 @@ class Migration:
             case "flip":
                 await self._flip(force=bool(said.get("force")))
             case "back":
-                self._forwarder.side = "old"
+                self._door.side = "old"
             case _:
                 await self._settle()
         return self.report()
@@ -185,31 +192,25 @@ class Migration:
                 f"{report['unanswered']} were not given here",
                 hint="`dukou migrate --report` shows which; `--force` flips all the same",
             )
-        await self._check_ready()
-        self._forwarder.side = "new"
+        await self._door.check_ready()
+        self._door.side = "new"
 
-    async def _check_ready(self) -> None:
-        new = self._order.new
-        try:
-            link = await self._new.open(fresh=True)
-            try:
-                head = h11.Request(
-                    method="GET", target="/v2/health/ready", headers=[("Host", new.authority)]
-                )
-                await link.send(head)
-                await link.send(h11.EndOfMessage())
-                event = await asyncio.wait_for(link.receive(), 10.0)
-            finally:
-                link.close()
-        except (Broken, TimeoutError) as error:
-            raise StateError(
-                "server.not-running", f"`{new.url}` does not answer: {error}"
-            ) from error
-        if not isinstance(event, h11.Response) or event.status_code != 200:
-            status = getattr(event, "status_code", "nothing")
-            raise StateError("server.not-running", f"`{new.url}` is not ready: it answers {status}")
+
+def _make_door(order: Order, mirror: Mirror, tally: Tally) -> Door:
+    if order.old.speaks_grpc:
+        from dukou.serve.migrate.grpc.door import GrpcDoor
+
+        return GrpcDoor(order.old, order.new, order.tls, order.key, mirror, tally)
+    from dukou.serve.migrate.http.door import HttpDoor
+
+    return HttpDoor(order.old, order.new, order.tls, order.key, mirror, tally)
 
 
 def migrate(order: Order, on_ready: Callable[[Report], None]) -> Report:
     """Stands in front of the old server until told to end; the last report."""
-    return asyncio.run(Migration(order).run(on_ready))
+
+    async def run() -> Report:
+        # grpcio's channels belong to the loop that they are made in.
+        return await Migration(order).run(on_ready)
+
+    return asyncio.run(run())

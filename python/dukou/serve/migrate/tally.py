@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from typing import Any
+from typing import Any, Protocol
 
 # Differences that are kept as examples; of every kind there is at most one.
 _EXAMPLES = 20
 _TIMES = 20_000
-_LONGEST_EXAMPLE = 1000
+
+
+class Request(Protocol):
+    """What is told of a request."""
+
+    @property
+    def name(self) -> str:
+        """What was asked: `POST /v1/models/m:predict`."""
+
+    def show(self) -> str:
+        """Its content, for people: not more than a thousand letters."""
 
 
 class Times:
@@ -60,30 +70,29 @@ class Tally:
         self.began = time.time()
         self._examples: dict[tuple[str, str], dict[str, Any]] = {}
 
-    def compared(self, method: str, target: str, difference: str | None, body: bytes) -> None:
+    def compared(self, request: Request, difference: str | None) -> None:
         """Two answers were compared; `difference` says how they differ, None where they are equal."""
         if difference is None:
             self.equal += 1
             return
         self.different += 1
-        self._example(method, target, difference, body)
+        self._example(request, difference)
 
-    def did_not_answer(self, method: str, target: str, what: str, body: bytes) -> None:
+    def did_not_answer(self, request: Request, what: str) -> None:
         """A copy got no answer."""
         self.unanswered += 1
-        self._example(method, target, what, body)
+        self._example(request, what)
 
-    def _example(self, method: str, target: str, what: str, body: bytes) -> None:
-        kind = (target, _without_numbers(what))
+    def _example(self, request: Request, what: str) -> None:
+        kind = (request.name, _without_numbers(what))
         if kind in self._examples:
             self._examples[kind]["count"] += 1
         elif len(self._examples) < _EXAMPLES:
-            request = body[:_LONGEST_EXAMPLE].decode("utf-8", "backslashreplace")
             self._examples[kind] = {
-                "request": f"{method} {target}",
+                "request": request.name,
                 "difference": what,
                 "count": 1,
-                "body": request,
+                "body": request.show(),
             }
 
     def report(self) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dukou.serve.migrate.compare import Answer, Tolerance, compare
+from dukou.serve.migrate.compare import Tolerance
+from dukou.serve.migrate.http.answer import Answer, compare
 
 TOLERANCE = Tolerance(1e-4, 1e-5)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dukou.base.errors import InputError
-from dukou.serve.migrate.peer import Address, _recognize, is_inference, parse_address
+from dukou.serve.migrate.address import Address, parse_address
+from dukou.serve.migrate.http.peer import _recognize, is_inference
 
 
 def test_addresses() -> None:

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from dukou.serve.migrate.tally import Tally, Times, show_report
+
+
+class _Request(NamedTuple):
+    name: str
+    body: str
+
+    def show(self) -> str:
+        return self.body
 
 
 def test_quantiles() -> None:
@@ -15,11 +25,11 @@ def test_quantiles() -> None:
 
 def test_differences_of_one_kind_are_one_example() -> None:
     tally = Tally()
-    tally.compared("POST", "/v1/models/m:predict", None, b"{}")
+    tally.compared(_Request("POST /v1/models/m:predict", "{}"), None)
     for index in range(3):
         difference = f"`predictions[{index}]` is {index}.5, and 0.25 here"
-        tally.compared("POST", "/v1/models/m:predict", difference, b'{"instances": [1]}')
-    tally.did_not_answer("POST", "/v1/models/n:predict", "no answer in 60 s", b"\xff")
+        tally.compared(_Request("POST /v1/models/m:predict", '{"instances": [1]}'), difference)
+    tally.did_not_answer(_Request("POST /v1/models/n:predict", "\\xff"), "no answer in 60 s")
     report = tally.report()
     assert (report["compared"], report["equal"], report["different"]) == (4, 1, 3)
     assert [each["count"] for each in report["differences"]] == [3, 1]

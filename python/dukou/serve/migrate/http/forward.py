@@ -9,16 +9,16 @@ import time
 
 import h11
 
-from dukou.serve.migrate.body import Body, Kept, Room
-from dukou.serve.migrate.link import Broken, Link, Upstream, onward
-from dukou.serve.migrate.mirror import Copy, Mirror, plain_headers
-from dukou.serve.migrate.peer import is_inference
+from dukou.serve.migrate.http.body import Body
+from dukou.serve.migrate.http.copy import HttpCopy, plain_headers
+from dukou.serve.migrate.http.link import Broken, Link, Upstream, onward
+from dukou.serve.migrate.http.peer import is_inference
+from dukou.serve.migrate.mirror import Mirror
+from dukou.serve.migrate.room import COPIES_BYTES, Kept, Room
 from dukou.serve.migrate.tally import Tally
 
 # Connections that are served at once; more wait in the socket's queue.
 _CONNECTIONS = 1024
-# Of copies and of bodies that could be sent again, all together.
-_COPIES_BYTES = 256 * 1024 * 1024
 _LINGER_S = 2.0
 _SAFE = (b"GET", b"HEAD", b"OPTIONS")
 
@@ -29,6 +29,7 @@ class Forwarder:
     Args:
         old: the server that was there.
         new: ours.
+        copies: ours once more, with connections of its own: copies are never in a client's way.
         mirror: takes copies of what the old one answered.
         tally: where it is counted.
 
@@ -36,12 +37,15 @@ class Forwarder:
         side: who answers: `old` or `new`. A request that has begun ends where it began.
     """
 
-    def __init__(self, old: Upstream, new: Upstream, mirror: Mirror, tally: Tally) -> None:
+    def __init__(
+        self, old: Upstream, new: Upstream, copies: Upstream, mirror: Mirror, tally: Tally
+    ) -> None:
         self.side = "old"
+        self._copies = copies
         self._upstreams = {"old": old, "new": new}
         self._mirror = mirror
         self._tally = tally
-        self._room = Room(_COPIES_BYTES)
+        self._room = Room(COPIES_BYTES)
         self._places = asyncio.Semaphore(_CONNECTIONS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._busy: set[asyncio.Task[None]] = set()
@@ -115,7 +119,9 @@ class Forwarder:
             self._tally.times[side].add(seconds)
         if inference and side == "old" and first == "old" and body.ended:
             headers = plain_headers(head.headers)
-            self._mirror.offer(Copy(request, body.kept, head.status_code, headers, answer))
+            self._mirror.offer(
+                HttpCopy(self._copies, request, body.kept, head.status_code, headers, answer)
+            )
         else:
             answer.drop()
             await _read_away(body)

@@ -11,7 +11,7 @@ from typing import Any
 
 import h11
 
-from dukou.serve.migrate.peer import Address
+from dukou.serve.migrate.address import Address
 
 _READ_BYTES = 1 << 16
 # A head of 64 KiB is more than any of these servers takes.

@@ -1,4 +1,4 @@
-"""What kind of server stands at an address, by what it answers; and which requests are inferences there."""
+"""What kind of server stands at an address, by what it answers over HTTP; and which requests are inferences there."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import json
 import re
 import ssl
 import urllib.parse
-from typing import Any, NamedTuple
+from typing import Any
 
-from dukou.base.errors import InputError, RemoteError, StateError
+from dukou.base.errors import RemoteError, StateError
+from dukou.serve.migrate.address import Address
 
 _PATIENCE_S = 10.0
 _LARGEST_ANSWER = 1 << 20
@@ -21,57 +22,6 @@ _INFERENCE = re.compile(
     r"|/models/[^/]+/invoke\Z|/invocations\Z"
     r"|/([^/]+/)?predict\Z"
 )
-
-
-class Address(NamedTuple):
-    """Where a server answers.
-
-    Attributes:
-        scheme: `http` or `https`.
-        host: a name or an address.
-        port: of TCP.
-    """
-
-    scheme: str
-    host: str
-    port: int
-
-    @property
-    def authority(self) -> str:
-        """As in a `Host` header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-    @property
-    def url(self) -> str:
-        """`http://host:port`."""
-        return f"{self.scheme}://{self.authority}"
-
-
-def parse_address(flag: str, text: str) -> Address:
-    """`http://old:8501`, or `old:8501`.
-
-    Raises:
-        InputError: `usage.invalid`.
-    """
-    parts = urllib.parse.urlsplit(text if "//" in text else f"//{text}", scheme="http")
-    try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:
-        port = 0
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port:
-        raise InputError(
-            "usage.invalid",
-            f"`{flag} {text}` is not the address of a server",
-            hint="an address is like `http://old:8501`",
-        )
-    if parts.path.strip("/") or parts.query:
-        raise InputError(
-            "usage.invalid",
-            f"`{flag} {text}` has a path, and paths are passed on as they come",
-            hint="name scheme, host and port alone",
-        )
-    return Address(parts.scheme, parts.hostname, port)
 
 
 def is_inference(method: str, target: str) -> bool:

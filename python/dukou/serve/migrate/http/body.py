@@ -7,68 +7,8 @@ from typing import Any
 
 import h11
 
-from dukou.serve.migrate.link import Broken, Link
-
-# A body larger than this is passed on and not copied.
-LARGEST_COPY = 16 * 1024 * 1024
-
-
-class Room:
-    """Bytes that may be held for copies at once, of all requests together."""
-
-    def __init__(self, most: int) -> None:
-        self._left = most
-
-    def take(self, count: int) -> bool:
-        """Whether there was room for so many more."""
-        if count > self._left:
-            return False
-        self._left -= count
-        return True
-
-    def give_back(self, count: int) -> None:
-        """So many are held no more."""
-        self._left += count
-
-
-class Kept:
-    """Bytes that are kept for a copy, for as long as there is room; all or nothing of them."""
-
-    def __init__(self, room: Room) -> None:
-        self._room = room
-        self._held = 0
-        self._pieces: list[bytes] | None = []
-
-    def add(self, piece: bytes) -> None:
-        """Keeps a piece; where there is no room for it nothing is kept any more."""
-        if self._pieces is None:
-            return
-        if self._held + len(piece) > LARGEST_COPY or not self._room.take(len(piece)):
-            self.drop()
-            return
-        self._held += len(piece)
-        self._pieces.append(piece)
-
-    def drop(self) -> None:
-        """Lets go of what is kept."""
-        self._room.give_back(self._held)
-        self._held = 0
-        self._pieces = None
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether every piece that was added is there."""
-        return self._pieces is not None
-
-    @property
-    def pieces(self) -> list[bytes]:
-        """What is kept."""
-        return self._pieces or []
-
-    @property
-    def whole(self) -> bytes | None:
-        """All of it; None where there was no room."""
-        return None if self._pieces is None else b"".join(self._pieces)
+from dukou.serve.migrate.http.link import Broken, Link
+from dukou.serve.migrate.room import Kept, Room
 
 
 class Body:

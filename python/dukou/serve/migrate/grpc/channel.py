@@ -1,0 +1,94 @@
+"""A server that calls are passed on to, over gRPC."""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from dukou.serve.migrate.address import Address
+
+# No limit of ours stands between two servers that have their own; a server that comes back is found soon.
+OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+]
+_CHANNEL_OPTIONS = [
+    *OPTIONS,
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.enable_http_proxy", 0),
+    # Two channels to one server are two connections: copies are never in a client's way.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+# What gRPC itself says anew on the next hop.
+_HOP = {"user-agent", "content-type", "te", "host"}
+_TRACES = {"grpc-trace-bin", "grpc-tags-bin"}
+Metadata = tuple[tuple[str, str | bytes], ...]
+Call = Any  # grpc.aio.StreamStreamCall, whose stubs know no bytes
+
+
+class Upstream:
+    """One server.
+
+    Args:
+        address: where it answers.
+        tls: what its certificate is checked with.
+        key: shown to it in place of the client's own; None leaves those.
+    """
+
+    def __init__(
+        self, address: Address, tls: ssl.SSLContext | None = None, key: str | None = None
+    ) -> None:
+        self.address = address
+        self._key = key
+        if address.is_secure:
+            credentials = grpc.ssl_channel_credentials(_roots(tls))
+            self._channel = grpc.aio.secure_channel(
+                address.authority, credentials, _CHANNEL_OPTIONS
+            )
+        else:
+            self._channel = grpc.aio.insecure_channel(address.authority, _CHANNEL_OPTIONS)
+
+    def call(self, method: str, metadata: Metadata, timeout: float | None) -> Call:
+        """Begins a call; messages are bytes. On the wire a call of one message is a stream of one."""
+        own = [(name, value) for name, value in metadata if not _is_dropped(name, self._key)]
+        if self._key is not None:
+            own.append(("authorization", f"Bearer {self._key}"))
+        made: Callable[..., Call] = self._channel.stream_stream(method)
+        return made(metadata=tuple(own), timeout=timeout)
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it cannot be reached, as far as is known."""
+        return self._channel.get_state() is not grpc.ChannelConnectivity.READY
+
+    async def close(self) -> None:
+        """Ends its connection."""
+        await self._channel.close(None)
+
+
+def onward(metadata: Any) -> Metadata:
+    """A server's metadata as it goes on to the client."""
+    return tuple((name, value) for name, value in metadata or () if not _is_dropped(name, None))
+
+
+def _is_dropped(name: str, key: str | None) -> bool:
+    if name == "authorization":
+        return key is not None
+    return name in _HOP or (name.startswith("grpc-") and name not in _TRACES)
+
+
+def _roots(tls: ssl.SSLContext | None) -> bytes | None:
+    """The certificates that a context trusts, as PEM; None where it names none: gRPC's own then."""
+    certificates = [] if tls is None else tls.get_ca_certs(binary_form=True)
+    lines = []
+    for certificate in certificates:
+        text = base64.encodebytes(certificate).decode("ascii")
+        lines.append(f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n")
+    return "".join(lines).encode("ascii") or None
