@@ -8,6 +8,7 @@ import gzip
 import itertools
 import random
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -219,6 +220,20 @@ def test_half_a_message_is_not_waited_for_without_end(
 
 
 @pytest.mark.parametrize("method", [INFER, STREAM])
+def test_a_message_that_comes_byte_by_byte_is_not_waited_for(place: Place, method: str) -> None:
+    whole = _message(np.zeros((20_000, 3), np.float32), "slow")
+    with Http2(place.server.address) as http2:
+        http2.send(http2.call(1, method) + frame(DATA, 0, 1, whole[:20]))
+        # Each byte is in time for the next one; all of them would take some three hours.
+        with contextlib.suppress(OSError):
+            for at in range(20, 50):
+                time.sleep(HEADER_MS / 10_000)
+                http2.send(frame(DATA, 0, 1, whole[at : at + 1]))
+        ((head, _),) = http2.ended_calls(1).values()
+    assert (head["grpc-status"], head["dukou-code"]) == ("4", "limits.slow-body")
+
+
+@pytest.mark.parametrize("method", [INFER, STREAM])
 def test_a_small_message_does_not_become_a_large_one(place: Place, method: str) -> None:
     packed = gzip.compress(bytes(64 * BODY_BYTES), compresslevel=9)
     assert len(packed) < BODY_BYTES
@@ -386,6 +401,47 @@ def test_a_peer_that_reads_nothing_keeps_its_own_answers_waiting_only(place: Pla
         assert sorted(answers) == list(streams)
         for array, stream in zip(asked, streams, strict=True):
             _check(answers[stream][1], array, f"{stream}")
+
+
+def test_what_a_peer_leaves_unread_is_bounded_and_in_the_end_let_go(place: Place) -> None:
+    asked = [np.full((20_000, 3), n, np.float32) for n in range(90)]
+    streams = range(1, 181, 2)
+    metrics = LocalApi(Path(place.server.facts["socket"])).state
+
+    def received() -> int:
+        """Requests that have been let in."""
+        return sum(int(arm["requests"]) for arm in metrics()["arms"])
+
+    first = received()
+
+    def ask(http2: Http2) -> None:
+        """A batch, and another: no more than the server's windows have room for."""
+        for begin in range(0, 90, 15):
+            for stream, array in zip(streams[begin:][:15], asked[begin:][:15], strict=True):
+                http2.send(http2.call(stream, INFER) + _data(stream, _message(array, f"{stream}")))
+            let_in = first + min(begin + 15, 60)
+            wait_until(lambda n=let_in: received() >= n, "they are let in")
+
+    with Http2(place.server.address, window=0) as slow:
+        slow.settled()
+        ask(slow)
+        # 16 MiB of answers wait; the rest of the requests too, and hold no place.
+        wait_until(lambda: place.in_flight == 0, "nothing is in flight")
+        assert 66 <= received() - first <= 75
+        # The windows open, that of the whole connection too, and all are answered.
+        slow.send(frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 2**20)))
+        slow.send(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 2**24)))
+        answers = slow.ended_calls(*streams)
+        assert sorted(answers) == list(streams)
+        for array, stream in zip(asked, streams, strict=True):
+            _check(answers[stream][1], array, f"{stream}")
+    # Nothing read at all, for thirty times what a head may take.
+    with Http2(place.server.address, window=0) as gone:
+        gone.settled()
+        gone.send(gone.call(1, INFER) + _data(1, _message(asked[0], "1")))
+        gone.give_up_after(60)
+        assert gone.ended()
+    assert metrics()["refused"]["limits.slow-reader"] == 1
 
 
 @pytest.mark.parametrize("method", [INFER, STREAM])

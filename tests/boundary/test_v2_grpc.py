@@ -343,7 +343,7 @@ def test_a_stream_says_what_is_final_and_ends_at_an_error_where_asked(stub: Any)
     bad = service_pb2.ModelInferRequest(model_name="nothing", id="8")
     said = list(stub.ModelStreamInfer(iter([good, bad])))
     assert said[0].infer_response.model_version == "1"
-    assert "triton_final_response" not in said[0].infer_response.parameters
+    assert said[0].infer_response.parameters["triton_final_response"].bool_param is True
     assert (said[1].infer_response.id, "`nothing`" in said[1].error_message) == ("8", True)
     good.parameters["triton_enable_empty_final_response"].bool_param = True
     (final,) = stub.ModelStreamInfer(iter([good]))

@@ -81,10 +81,6 @@ _TRITON: Reasons = {
     ("more raw contents than inputs", "0 there, 3 here"): (
         "contents that belong to no input are a mistake, and told"
     ),
-    ("stream, *", "only there: `answers[].infer_response.parameters`"): (
-        "said where `triton_enable_empty_final_response` asks for it"
-    ),
-    ("stream, *", "`answers["): ("said where `triton_enable_empty_final_response` asks for it"),
     ("streamed, a failure ends it", "0 there, 5 here"): (
         "what Triton's documentation says of `triton_grpc_error`; this version does not do it yet"
     ),

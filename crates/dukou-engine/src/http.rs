@@ -136,6 +136,11 @@ impl Protocol {
                         unheard.connection(ErrorCode::LimitsSlowHead, "the head did not end");
                         return;
                     }
+                    End::Untaken => {
+                        let why = "the client took nothing of its answers for too long";
+                        unheard.connection(ErrorCode::LimitsSlowReader, why);
+                        return;
+                    }
                     End::Graceful => connection.as_mut().graceful_shutdown(),
                 },
             }

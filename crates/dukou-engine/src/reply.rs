@@ -88,6 +88,12 @@ impl Rope {
         self.trailers.is_some() || self.live.is_some()
     }
 
+    /// The same with each piece made another, of the same content.
+    pub fn map(mut self, each: impl FnMut(Bytes) -> Bytes) -> Self {
+        self.pieces = std::mem::take(&mut self.pieces).into_iter().map(each).collect();
+        self
+    }
+
     /// What is left of it.
     pub fn into_pieces(self) -> Message {
         self.pieces.into_iter().skip(self.next).collect()
@@ -315,6 +321,36 @@ pub fn status(code: ErrorCode) -> StatusCode {
 /// this carries no tensors, and a client that is slower means to hold a place.
 const PACE: usize = 16 * 1024;
 
+/// How slowly what a client sends may come.
+pub struct Pace {
+    patience: Duration,
+    until: Instant,
+    wanted: usize,
+}
+
+impl Pace {
+    /// It begins to come: [`PACE`] bytes in `patience`, and again and again.
+    pub fn begin(patience: Duration) -> Self {
+        Self { patience, until: Instant::now() + patience, wanted: PACE }
+    }
+
+    /// So many bytes are there, of all that come.
+    pub fn came(&mut self, total: usize) {
+        if total >= self.wanted {
+            self.until = Instant::now() + self.patience;
+            self.wanted = total + PACE;
+        }
+    }
+
+    /// What comes next.
+    ///
+    /// # Errors
+    /// `limits.slow-body` where it is too late.
+    pub async fn next<F: Future>(&self, coming: F) -> Result<F::Output, Failure> {
+        timeout_at(self.until, coming).await.map_err(|_| slow_body(self.patience))
+    }
+}
+
 /// Reads a body that must not be longer than `limit`, as the frames it came in.
 ///
 /// # Errors
@@ -358,12 +394,12 @@ where
     let mut body = std::pin::pin!(body);
     let mut frames = SmallVec::new();
     let mut came = 0_usize;
-    let mut pace = (Instant::now() + patience, PACE);
+    let mut pace = Pace::begin(patience);
     loop {
         // What is there already needs no timer.
         let frame = match at_once(body.frame()).await {
             Some(frame) => frame,
-            None => timeout_at(pace.0, body.frame()).await.map_err(|_| slow_body(patience))?,
+            None => pace.next(body.frame()).await?,
         };
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| broken_body(&error))?;
@@ -374,9 +410,7 @@ where
         if came > limit {
             return Err(too_large(came as u64));
         }
-        if came >= pace.1 {
-            pace = (Instant::now() + patience, came + PACE);
-        }
+        pace.came(came);
         if !data.is_empty() {
             frames.push(data);
             look(&frames)?;

@@ -17,13 +17,13 @@ pub fn route<'m>(
     selector: &Selector,
     id: RequestId,
 ) -> Result<&'m Arc<Lane>, Failure> {
-    let (kind, label) = match selector {
+    let (kind, label, number) = match selector {
         Selector::Default => return Ok(model.draw(id.0)),
-        Selector::Version(version) => ("version", version.as_str()),
-        Selector::Alias(alias) => ("alias", &**alias),
+        Selector::Version(version) => ("version", version.as_str(), version.number()),
+        Selector::Alias(alias) => ("alias", &**alias, None),
     };
     // A version may be asked for by an alias's name, as clients of other servers do; not the other way.
-    let lane = model.labelled(label);
+    let lane = model.labelled(label).or_else(|| model.labelled(number?));
     let exact = |lane: &&Arc<Lane>| kind == "version" || lane.version.version.as_str() != label;
     lane.filter(exact).ok_or_else(|| {
         let served: Vec<_> =

@@ -50,6 +50,7 @@ pub const fn is_event(code: ErrorCode) -> bool {
             | C::LimitsHeadTooLarge
             | C::LimitsSlowHead
             | C::LimitsSlowBody
+            | C::LimitsSlowReader
             | C::LimitsTooManyConnections
             | C::RequestBodyTooLarge
             | C::WireInvalidRequest

@@ -78,8 +78,6 @@ pub(crate) struct Answer {
     found: Option<Found>,
     /// What a call's message is compressed with.
     coding: Option<Coding>,
-    /// Whether a stream says that this is all of its request's answer.
-    says_final: bool,
 }
 
 /// What came of a request besides its head.
@@ -112,6 +110,8 @@ where
     if let Some(called) = stream::begun_by(&head) {
         return stream::answer(head, body, door, called);
     }
+    // Whoever leaves its answers where they are waits with its next request.
+    let _asked = door.watch.asked().await;
     let mut visit = Visit::begin(door, &head.headers);
     let announced = !body.is_end_stream();
     let mut body = pin!(body);
@@ -125,7 +125,7 @@ where
         _ => false,
     };
     let (mut response, failure) = match walked {
-        Ok(answer) => (answer.into_response(), None),
+        Ok(answer) => (answer.into_response(&door.watch), None),
         Err(failure) => (reply::failed(&failure, &visit, &head), Some(failure)),
     };
     // A body that nobody read stands between this request and the connection's next.
@@ -320,9 +320,8 @@ where
         // A client that compresses its message reads one that is.
         let wanted = coding.and_then(|coding| grpc::accepted(coding, &head.headers));
         let (body, compressed) = Rope::message(out, encoded.inserts, wanted);
-        let says_final = carriage == Carriage::Message { says_final: true };
         let coding = wanted.filter(|_| compressed);
-        return Ok(Answer { says_final, ..Answer::of_call(body, coding, found) });
+        return Ok(Answer::of_call(body, coding, found));
     }
     let content_type = HeaderValue::from_static(encoded.content_type());
     let header_length = encoded.header_length;
@@ -332,14 +331,14 @@ where
         if dialect == Dialect::V2 { seal_body(pieces, &head.headers) } else { (pieces, None) };
     let body = Rope::new(pieces);
     let status = StatusCode::OK;
-    Ok(Answer { status, content_type, body, header_length, found, coding, says_final: false })
+    Ok(Answer { status, content_type, body, header_length, found, coding })
 }
 
 impl Answer {
     fn described((content_type, body): (HeaderValue, Rope)) -> Self {
         let (header_length, found, coding) = (None, None, None);
         let status = StatusCode::OK;
-        Self { status, content_type, body, header_length, found, coding, says_final: false }
+        Self { status, content_type, body, header_length, found, coding }
     }
 
     fn of_call(body: Rope, coding: Option<Coding>, found: Option<Found>) -> Self {
@@ -353,14 +352,14 @@ impl Answer {
         Self { status, ..Self::described((content_type, body)) }
     }
 
-    /// A call's message in its envelope, and whether it says that it is the last.
-    pub(crate) fn into_message(self) -> (Message, bool) {
-        (self.body.into_pieces(), self.says_final)
+    /// A call's message in its envelope.
+    pub(crate) fn into_message(self) -> Message {
+        self.body.into_pieces()
     }
 
-    fn into_response(self) -> Response<Rope> {
+    fn into_response(self, watch: &Arc<Watch>) -> Response<Rope> {
         let is_message = self.body.is_message();
-        let mut response = Response::new(self.body);
+        let mut response = Response::new(self.body.map(|piece| watch.counted(piece)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.reserve(8);

@@ -25,16 +25,13 @@ use http::{HeaderMap, HeaderValue, Response, header::CONTENT_TYPE, request::Part
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame};
 use parking_lot::Mutex;
-use tokio::{
-    select,
-    time::{sleep, timeout},
-};
+use tokio::{select, time::sleep};
 
 use crate::{
     access::Caller,
     address::{address, head_of},
     hear::{Heard, admitted, named},
-    reply::{self, Rope},
+    reply::{self, Pace, Rope},
     stack::{Came, Door, settled, walk},
     visit::Visit,
 };
@@ -191,11 +188,16 @@ impl Stream {
         let mut incoming = Incoming::new(body, self.limit, patience);
         let mut answers = InOrder::default();
         loop {
-            let hears = incoming.open && answers.len() < SIDE_BY_SIDE;
+            let watch = &self.door.watch;
+            let hears =
+                incoming.open && answers.len() < SIDE_BY_SIDE && watch.has_room(answers.len());
+            let waits = incoming.open && !watch.has_room(0);
             select! {
                 biased;
                 spoken = answers.next(), if !answers.is_empty() => match spoken {
-                    Ok(pieces) => self.outbox.push(pieces),
+                    Ok(pieces) => {
+                        self.outbox.push(pieces.into_iter().map(|piece| watch.counted(piece)));
+                    }
                     Err(trailers) => return trailers,
                 },
                 heard = incoming.next(), if hears => match heard {
@@ -203,6 +205,8 @@ impl Stream {
                     Ok(None) => incoming.open = false,
                     Err(failure) => return self.broken(&failure),
                 },
+                // Answers that wait to be taken are taken first.
+                () = watch.room(), if waits => {}
                 // Nothing is lost: what was heard is answered, and then the stream ends.
                 () = self.door.engine.drain.begun(), if incoming.open => incoming.open = false,
                 else => break,
@@ -274,9 +278,9 @@ impl Stream {
 }
 
 /// An answer as a stream carries it: in a message of its own.
-fn wrapped((pieces, says_final): (Message, bool)) -> Message {
+fn wrapped(pieces: Message) -> Message {
     let length = pieces.iter().map(Bytes::len).sum::<usize>() - PREFIX;
-    let (first, last) = v2_grpc::encode_streamed(length, says_final);
+    let (first, last) = v2_grpc::encode_streamed(length);
     let mut left = PREFIX;
     let answer = pieces.into_iter().map(|mut piece| {
         let here = piece.len().min(left);
@@ -297,6 +301,8 @@ struct Incoming<B> {
     came: usize,
     limit: usize,
     patience: Duration,
+    /// Of the message that has begun.
+    pace: Option<Pace>,
     /// Whether more may come.
     open: bool,
 }
@@ -306,7 +312,15 @@ where
     B: Body<Data = Bytes, Error: StdError + 'static>,
 {
     fn new(body: B, limit: usize, patience: Duration) -> Self {
-        Self { body: Box::pin(body), frames: VecDeque::new(), came: 0, limit, patience, open: true }
+        Self {
+            body: Box::pin(body),
+            frames: VecDeque::new(),
+            came: 0,
+            limit,
+            patience,
+            pace: None,
+            open: true,
+        }
     }
 
     /// The next one, in its envelope; none where the client has said all. Nothing is lost where the future
@@ -317,19 +331,16 @@ where
                 return Ok(Some(message));
             }
             // Between messages a client may be as silent as it likes.
-            let frame = match self.came {
-                0 => self.body.frame().await,
-                _ => timeout(self.patience, self.body.frame()).await.map_err(|_| {
-                    let message = "a message of the stream began and did not go on in \
-                                   `limits.header_ms`";
-                    Failure::new(ErrorCode::LimitsSlowBody, message)
-                })?,
+            let frame = match &self.pace {
+                None => self.body.frame().await,
+                Some(pace) => pace.next(self.body.frame()).await?,
             };
             match frame.map(|frame| frame.map(Frame::into_data)) {
                 None if self.came == 0 => return Ok(None),
                 Some(Ok(Ok(data))) if data.is_empty() => {}
                 Some(Ok(Ok(data))) => {
                     self.came += data.len();
+                    self.pace.get_or_insert_with(|| Pace::begin(self.patience)).came(self.came);
                     self.frames.push_back(data);
                 }
                 Some(Ok(Err(_trailers))) => {}
@@ -354,6 +365,8 @@ where
             return Ok(None);
         }
         self.came -= wanted;
+        // What came of the next one already has begun now.
+        self.pace = (self.came != 0).then(|| Pace::begin(self.patience));
         let mut message = Message::new();
         while let Some(mut frame) = self.frames.pop_front() {
             if frame.len() > wanted {

@@ -1,9 +1,14 @@
-//! What a worker knows of each of its connections: whether the client owes us the rest of a head.
+//! What a worker knows of each of its connections: whether the client owes us the rest of a head, and
+//! whether it takes the answers that it asked for.
 //!
 //! Why not a timer a request: a client that is slow with its head is rare, and a timer that is set and
 //! taken back for every request is not free. A connection only notes the worker's current tick when
 //! bytes arrive that no request accounts for yet; the worker looks over its connections once a tick.
 //! An idle connection between requests owes nothing and may stay.
+//!
+//! What has been answered and not been taken is counted in bytes. A client that asks on and reads nothing
+//! is asked to wait once that is much, so that what it makes us hold is bounded; one that takes not a byte
+//! for very long is let go.
 
 use std::{
     future::Future as _,
@@ -17,6 +22,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::Notify,
@@ -27,6 +33,12 @@ use crate::{refused::Rewriter, stack::Door};
 
 /// How many ticks a head may take.
 pub const TICKS: u64 = 8;
+/// How many ticks a client may take nothing of the answers that wait for it: five minutes, by default.
+const UNTAKEN_TICKS: u64 = 30 * TICKS;
+/// Bytes of answers that may wait for a client before its next request does.
+const UNTAKEN_BYTES: usize = 16 * 1024 * 1024;
+/// A piece of an answer that is smaller is not counted: a connection cannot have many of them open.
+const COUNTED: usize = 16 * 1024;
 
 /// One connection, as its worker watches it.
 #[derive(Debug)]
@@ -42,8 +54,20 @@ pub struct Watch {
     /// Whether nothing has been read yet.
     fresh: AtomicBool,
     stalled: AtomicBool,
+    /// Whether answers have waited for too long.
+    forsaken: AtomicBool,
     /// Whether the last request was answered before its body had been read.
     unread: AtomicBool,
+    /// Bytes of answers that have not been taken.
+    untaken: AtomicUsize,
+    /// Requests whose answers are to come, each as large as the largest so far, for all that is known.
+    asked: AtomicUsize,
+    /// Bytes of the largest piece of an answer so far.
+    largest: AtomicUsize,
+    /// The tick at which the client last took some, or began to have some to take.
+    took: AtomicU64,
+    /// Rung when there is more room for answers.
+    rung: Notify,
     /// Rung when the connection should end: at once where it stalled, gracefully otherwise.
     end: Notify,
 }
@@ -53,6 +77,8 @@ pub struct Watch {
 pub enum End {
     /// The client took too long for its head.
     Stalled,
+    /// It took nothing of its answers for too long.
+    Untaken,
     /// The process drains.
     Graceful,
 }
@@ -68,7 +94,13 @@ impl Watch {
             http2: AtomicBool::new(false),
             fresh: AtomicBool::new(true),
             stalled: AtomicBool::new(false),
+            forsaken: AtomicBool::new(false),
             unread: AtomicBool::new(false),
+            untaken: AtomicUsize::new(0),
+            asked: AtomicUsize::new(0),
+            largest: AtomicUsize::new(0),
+            took: AtomicU64::new(0),
+            rung: Notify::new(),
             end: Notify::new(),
         }
     }
@@ -93,9 +125,60 @@ impl Watch {
     /// Looks whether the client has taken too long, and ends the connection where it has.
     pub fn check(&self) {
         let since = self.owes_since.load(Relaxed);
-        if since != 0 && self.tick.load(Relaxed) + 1 > since + TICKS {
+        let now = self.tick.load(Relaxed);
+        if since != 0 && now + 1 > since + TICKS {
             self.stalled.store(true, Relaxed);
             self.end.notify_one();
+        }
+        if self.untaken.load(Relaxed) != 0 && now > self.took.load(Relaxed) + UNTAKEN_TICKS {
+            self.forsaken.store(true, Relaxed);
+            self.end.notify_one();
+        }
+    }
+
+    /// A piece of an answer, counted until it has been written or let go.
+    pub fn counted(self: &Arc<Self>, piece: Bytes) -> Bytes {
+        if piece.len() < COUNTED {
+            return piece;
+        }
+        if self.untaken.fetch_add(piece.len(), Relaxed) == 0 {
+            self.took.store(self.tick.load(Relaxed), Relaxed);
+        }
+        self.largest.fetch_max(piece.len(), Relaxed);
+        Bytes::from_owner(Counted { piece, watch: Arc::clone(self) })
+    }
+
+    /// Whether there is room for one more answer, beside those that wait for the client, those that are to
+    /// come, and so many others.
+    pub fn has_room(&self, others: usize) -> bool {
+        let untaken = self.untaken.load(Relaxed);
+        let asked = self.asked.load(Relaxed).saturating_add(others);
+        let coming = asked.saturating_mul(self.largest.load(Relaxed));
+        (untaken == 0 && asked == 0) || untaken.saturating_add(coming) < UNTAKEN_BYTES
+    }
+
+    /// Waits until the client has taken enough of what it asked for.
+    pub async fn room(&self) {
+        loop {
+            // Whoever rings meanwhile is heard.
+            let rung = self.rung.notified();
+            if self.has_room(0) {
+                return;
+            }
+            rung.await;
+        }
+    }
+
+    /// Room for the answer of a request, waited for; it is given back with the guard.
+    pub async fn asked(self: &Arc<Self>) -> Asked {
+        self.room().await;
+        self.asked.fetch_add(1, Relaxed);
+        Asked(Arc::clone(self))
+    }
+
+    fn wrote(&self, count: usize) {
+        if count != 0 && self.untaken.load(Relaxed) != 0 {
+            self.took.store(self.tick.load(Relaxed), Relaxed);
         }
     }
 
@@ -107,7 +190,13 @@ impl Watch {
     /// Waits until the connection should end.
     pub async fn ended(&self) -> End {
         self.end.notified().await;
-        if self.stalled.load(Relaxed) { End::Stalled } else { End::Graceful }
+        if self.stalled.load(Relaxed) {
+            End::Stalled
+        } else if self.forsaken.load(Relaxed) {
+            End::Untaken
+        } else {
+            End::Graceful
+        }
     }
 
     fn received(&self, bytes: &[u8]) {
@@ -119,6 +208,36 @@ impl Watch {
         if idle && !self.http2.load(Relaxed) {
             self.owes_since.store(self.tick.load(Relaxed) + 1, Relaxed);
         }
+    }
+}
+
+/// A piece of an answer that a connection still holds.
+struct Counted {
+    piece: Bytes,
+    watch: Arc<Watch>,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.piece
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.watch.untaken.fetch_sub(self.piece.len(), Relaxed);
+        self.watch.rung.notify_waiters();
+    }
+}
+
+/// A request whose answer is to come.
+#[derive(Debug)]
+pub struct Asked(Arc<Watch>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.asked.fetch_sub(1, Relaxed);
+        self.0.rung.notify_waiters();
     }
 }
 
@@ -149,6 +268,15 @@ impl<S> Watched<S> {
     /// Notes what is read from this stream.
     pub fn new(stream: S, door: Arc<Door>) -> Self {
         Self { stream, door, rewriter: Rewriter::default(), lingering: None }
+    }
+}
+
+impl<S> Watched<S> {
+    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = written {
+            self.door.watch.wrote(count);
+        }
+        written
     }
 }
 
@@ -202,7 +330,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         if let Some(written) = self.poll_rewrite(context, bytes) {
             return written;
         }
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.note(written)
     }
 
     fn poll_write_vectored(
@@ -215,7 +344,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         {
             return written;
         }
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.note(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -290,6 +420,42 @@ mod tests {
         assert!(!stalled_after(&watch, &tick, 1000));
         watch.received(b"GET");
         assert!(stalled_after(&watch, &tick, TICKS + 1));
+    }
+
+    #[test]
+    fn answers_that_nobody_takes_are_counted_and_let_go() {
+        let (tick, watch) = watched();
+        drop(watch.request());
+        watch.owes_since.store(0, Relaxed);
+        let small = watch.counted(Bytes::from_static(b"{}"));
+        let piece = Bytes::from(vec![7; UNTAKEN_BYTES / 2]);
+        let (first, second) = (watch.counted(piece.clone()), watch.counted(piece.clone()));
+        assert_eq!((&*small, &*first), (b"{}".as_slice(), &*piece));
+        assert!(!watch.has_room(0));
+        let mut waits = Box::pin(watch.asked());
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(waits.as_mut().poll(&mut context).is_pending());
+        drop(first);
+        let Poll::Ready(asked) = waits.as_mut().poll(&mut context) else { panic!("there is room") };
+        // What is to come counts as much as the largest that came.
+        assert!(!watch.has_room(0));
+        drop(asked);
+        assert!(watch.has_room(0) && !watch.has_room(1));
+        tick.fetch_add(UNTAKEN_TICKS, Relaxed);
+        watch.wrote(1);
+        tick.fetch_add(UNTAKEN_TICKS, Relaxed);
+        watch.check();
+        assert!(!watch.forsaken.load(Relaxed));
+        tick.fetch_add(1, Relaxed);
+        watch.check();
+        assert!(watch.forsaken.load(Relaxed));
+        drop(second);
+        assert_eq!(watch.untaken.load(Relaxed), 0);
+        // With nothing to take a connection may be as quiet as it likes.
+        watch.forsaken.store(false, Relaxed);
+        tick.fetch_add(10 * UNTAKEN_TICKS, Relaxed);
+        watch.check();
+        assert!(!watch.forsaken.load(Relaxed));
     }
 
     #[test]

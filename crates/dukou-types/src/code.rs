@@ -126,6 +126,7 @@ codes! {
     LimitsHeadTooLarge, "limits.head-too-large", Resource, 431, "Send fewer or shorter headers; tensors travel in the body.";
     LimitsSlowHead, "limits.slow-head", Resource, 408, "Send the whole head at once.";
     LimitsSlowBody, "limits.slow-body", Resource, 408, "Send the body as fast as the network takes it, or in smaller requests.";
+    LimitsSlowReader, "limits.slow-reader", Resource, 408, "Read answers as they come; a client that must pause long asks on a connection of its own, and again after the pause.";
     LimitsTooManyConnections, "limits.too-many-connections", Resource, 503, "Close some, or raise the limit.";
     ReplicaUnavailable, "replica.unavailable", Remote, 503, "Start one of the servers that the message names, or correct their addresses.";
     ReplicaLost, "replica.lost", Remote, 502, "Try again; if it stays, look at the log of the server that the message names.";

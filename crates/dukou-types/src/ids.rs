@@ -79,6 +79,14 @@ name_type!(
         .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
 );
 
+impl Version {
+    /// The number of a label that says no more than a number: `2` of `2.0`, as clients of TorchServe have it.
+    pub fn number(&self) -> Option<&str> {
+        let number = self.0.strip_suffix(".0")?;
+        number.bytes().all(|b| b.is_ascii_digit()).then_some(number)
+    }
+}
+
 impl Digest {
     /// The 64 hex digits: the blob's file name in an OCI layout.
     pub fn hex(&self) -> &str {
@@ -99,6 +107,15 @@ impl fmt::Display for RequestId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_label_that_is_a_number_with_a_zero_is_that_number() {
+        let number = |label| Version::parse(label).unwrap().number().map(str::to_owned);
+        assert_eq!(number("2.0").as_deref(), Some("2"));
+        for other in ["2", "2.1", "v2.0", "1.2.0", "2.00"] {
+            assert_eq!(number(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn names_are_checked() {

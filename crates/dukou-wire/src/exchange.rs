@@ -70,10 +70,7 @@ pub enum Carriage {
         several: bool,
     },
     /// In a message of gRPC.
-    Message {
-        /// Whether the last answer of a stream's request says that it is the last.
-        says_final: bool,
-    },
+    Message,
 }
 
 /// How a row of an answer is told.

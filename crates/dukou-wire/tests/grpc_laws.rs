@@ -148,12 +148,12 @@ proptest! {
         prop_assert_eq!(decoded.client_id.as_deref(), id.as_deref());
         prop_assert_eq!(all_contents(&decoded.inputs), [contents(&tensor)]);
         prop_assert_eq!(decoded.outputs, Requested::Only([0].into_iter().collect()));
-        prop_assert_eq!(decoded.carriage, Carriage::Message { says_final: false });
+        prop_assert_eq!(decoded.carriage, Carriage::Message);
     }
 
     #[test]
     fn a_server_of_v2_is_understood(tensor in tensor(), cuts in any::<Vec<prop::sample::Index>>()) {
-        let carriage = Carriage::Message { says_final: false };
+        let carriage = Carriage::Message;
         let context = EncodeContext { model: "m", version: "7", client_id: Some("1"), carriage: &carriage, labels: &[] };
         for tensor in [tensor.clone(), shared(&tensor)] {
             let response = InferResponse { outputs: [tensor.clone()].into_iter().collect(), ..Default::default() };
@@ -168,7 +168,7 @@ proptest! {
 
     #[test]
     fn what_tensorflow_s_server_writes_its_client_s_form_carries(tensor in tensor(), cuts in any::<Vec<prop::sample::Index>>()) {
-        let carriage = Carriage::Message { says_final: false };
+        let carriage = Carriage::Message;
         let context = EncodeContext { model: "m", version: "7", client_id: None, carriage: &carriage, labels: &[] };
         let response = InferResponse { outputs: [shared(&tensor)].into_iter().collect(), ..Default::default() };
         let mut text = Vec::new();

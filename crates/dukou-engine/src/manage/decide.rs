@@ -301,7 +301,9 @@ impl Draft<'_> {
         let gone = self.next.unloaded_versions.get(name);
         let there = model.versions.iter().map(|version| &version.version);
         let stays = there.filter(|version| gone.is_none_or(|gone| !gone.contains(*version)));
-        stays.clone().find(|version| *version == label).cloned().ok_or_else(|| {
+        let called = |label: &str| stays.clone().find(|version| version.as_str() == label);
+        let found = called(label.as_str()).or_else(|| called(label.number()?));
+        found.cloned().ok_or_else(|| {
             let known: Vec<&str> = stays.map(Version::as_str).collect();
             Failure::new(
                 ErrorCode::RequestUnknownVersion,

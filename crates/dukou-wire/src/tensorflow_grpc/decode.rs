@@ -83,7 +83,7 @@ fn predict(
     Ok(Decoded {
         inputs: tensors,
         outputs: if outputs.is_empty() { Requested::All } else { Requested::Only(outputs) },
-        carriage: Carriage::Message { says_final: false },
+        carriage: Carriage::Message,
         ..Decoded::default()
     })
 }

@@ -82,7 +82,8 @@ pub fn decode(
     decoded.inputs = tensors(&inputs, &raw, signature, lease)?;
     check_symbols(signature, &decoded.inputs)?;
     decoded.top = chosen(decoded.top);
-    decoded.carriage = take_reserved(&mut decoded)?;
+    take_reserved(&mut decoded)?;
+    decoded.carriage = Carriage::Message;
     if !outputs.is_empty() {
         decoded.outputs = Requested::Only(outputs);
     }
@@ -438,11 +439,10 @@ fn read_value(part: Part<'_>) -> Result<Option<Param>, Failure> {
     Ok(value)
 }
 
-/// Priority, timeout and subject; how the answer is to be carried.
-fn take_reserved(decoded: &mut Decoded) -> Result<Carriage, Failure> {
-    let mut carriage = Carriage::Message { says_final: false };
+/// Priority, timeout and subject; what asks for nothing that is not done anyhow.
+fn take_reserved(decoded: &mut Decoded) -> Result<(), Failure> {
     if decoded.parameters.is_empty() {
-        return Ok(carriage);
+        return Ok(());
     }
     let parameters = &mut decoded.parameters;
     let in_message = |stop: crate::json::Stop| stop.in_body(&[]);
@@ -452,11 +452,9 @@ fn take_reserved(decoded: &mut Decoded) -> Result<Carriage, Failure> {
     decoded.subject = take_subject(parameters).map_err(in_message)?;
     // What only REST has a choice of.
     let _always = take(&mut decoded.parameters, "binary_data_output");
-    if let Some(says) = take(&mut decoded.parameters, "triton_enable_empty_final_response") {
-        carriage = Carriage::Message { says_final: says == Param::Bool(true) };
-    }
-    refuse_sequence(&mut decoded.parameters)?;
-    Ok(carriage)
+    // A request has one answer, and in a stream it always says that it is the last.
+    let _said = take(&mut decoded.parameters, "triton_enable_empty_final_response");
+    refuse_sequence(&mut decoded.parameters)
 }
 
 /// Refuses a request that is a part of a sequence; takes away what says that it is none.

@@ -80,12 +80,10 @@ pub(super) fn push_parameter(out: &mut Vec<u8>, number: u32, name: &str, value: 
 }
 
 /// The beginning of an answer in a stream, envelope included; the answer's own message of so many bytes
-/// follows. Says that it is the last of its request where that was asked for.
-pub fn encode_streamed(length: usize, says_final: bool) -> (Vec<u8>, Vec<u8>) {
+/// follows, and the end, which says that it is the only one of its request.
+pub fn encode_streamed(length: usize) -> (Vec<u8>, Vec<u8>) {
     let mut last = Vec::new();
-    if says_final {
-        push_parameter(&mut last, 4, "triton_final_response", &Param::Bool(true));
-    }
+    push_parameter(&mut last, 4, "triton_final_response", &Param::Bool(true));
     let inner = length + last.len();
     let mut head = Vec::with_capacity(PREFIX + 12);
     head.extend_from_slice(&[0; PREFIX]);
