@@ -54,17 +54,19 @@ class Http2:
         """Sends bytes."""
         self._socket.sendall(content)
 
-    def request(self, stream: int, path: str, body: bytes, *, ends: bool = True) -> bytes:
-        """The frames of a request; without its end where the body is to be owed."""
+    def head(self, stream: int, path: str) -> bytes:
+        """The head of a request; its body is to follow."""
         head = block(
             (":method", "POST"),
             (":scheme", "http"),
             (":path", path),
             (":authority", self._authority),
         )
-        return frame(HEADERS, END_HEADERS, stream, head) + frame(
-            DATA, END_STREAM if ends else 0, stream, body
-        )
+        return frame(HEADERS, END_HEADERS, stream, head)
+
+    def request(self, stream: int, path: str, body: bytes, *, ends: bool = True) -> bytes:
+        """The frames of a request; without its end where the body is to be owed."""
+        return self.head(stream, path) + frame(DATA, END_STREAM if ends else 0, stream, body)
 
     def settled(self) -> Http2:
         """Reads the server's settings and its window: from then on more may be sent than without."""

@@ -1,12 +1,10 @@
 """What no proper client of gRPC sends, on a real server: the call is refused in words, or its connection ends;
-nobody else notices, and no answer is another call's."""
+and nobody else notices."""
 
 from __future__ import annotations
 
 import contextlib
 import gzip
-import itertools
-import random
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -482,105 +480,6 @@ def test_streams_that_are_cancelled_leave_those_beside_them(place: Place) -> Non
     for answer, array in zip(answers, arrays, strict=True):
         raw = answer.infer_response.raw_output_contents[0]
         np.testing.assert_array_equal(np.frombuffer(raw, np.float32), array.ravel())
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_no_answer_is_another_call_s(place: Place, seed: int) -> None:
-    """Good, bad and cancelled calls of all dialects' sizes, their frames dealt out like cards."""
-    chance = random.Random(seed)
-    with Http2(place.server.address) as http2:
-        queues: dict[int, list[bytes]] = {}
-        asked: dict[int, np.ndarray] = {}
-        bad: dict[int, str] = {}
-        gone = 0
-        for stream in range(1, 401, 2):
-            rows = chance.choice([1, 1, 2, 30, 600])
-            array = np.full((rows, 3), stream, np.float32) + np.arange(3, dtype=np.float32) / 4
-            kind = chance.choice(["good", "good", "good", "bad", "gone"])
-            if kind == "gone" and gone == GIVEN_UP:
-                kind = "good"
-            gone += kind == "gone"
-            model = "nothing" if kind == "bad" else "identity_fp32"
-            frames = _pieces(stream, _message(array, f"{stream}", model), chance)
-            if kind == "gone":
-                cut = chance.randrange(len(frames))
-                frames[cut:] = [frame(RST_STREAM, 0, stream, CANCEL)]
-            elif kind == "bad":
-                bad[stream] = "5"
-            else:
-                asked[stream] = array
-            queues[stream] = [http2.call(stream, INFER), *frames]
-        # Streams begin in their order; what is theirs comes whenever it does. No more are open than may be.
-        waiting, open_streams, out = sorted(queues), [], []
-        while waiting or open_streams:
-            begins = len(open_streams) < 60 and chance.random() < 0.3
-            if waiting and (begins or not open_streams):
-                open_streams.append(waiting.pop(0))
-                out.append(queues[open_streams[-1]].pop(0))
-                continue
-            stream = chance.choice(open_streams)
-            out.append(queues[stream].pop(0))
-            if not queues[stream]:
-                open_streams.remove(stream)
-        http2.settled().send(b"".join(out))
-        answers = http2.ended_calls(*asked, *bad)
-        assert len(answers) == len(asked) + len(bad)
-        for stream, array in asked.items():
-            head, came = answers[stream]
-            assert head["grpc-status"] == "0", head
-            _check(came, array, f"{stream}")
-        for stream, status in bad.items():
-            head, came = answers[stream]
-            assert (head["grpc-status"], came) == (status, b"")
-            assert "`nothing`" in head["grpc-message"]
-        ids = {head["dukou-request-id"] for head, _ in answers.values()}
-        assert len(ids) == len(answers)
-
-
-def _pieces(stream: int, content: bytes, chance: random.Random) -> list[bytes]:
-    """Frames of data cut anywhere."""
-    cuts = sorted({0, len(content), *(chance.randrange(len(content)) for _ in range(4))})
-    parts = [content[a:b] for a, b in itertools.pairwise(cuts)]
-    frames = [_data(stream, part, ends=False) for part in parts]
-    return [*frames, frame(DATA, END_STREAM, stream)]
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_no_answer_is_another_request_s(place: Place, seed: int) -> None:
-    """The same in HTTP/1.1: a pipeline of good and bad, on many connections at once, one of which breaks."""
-    chance = random.Random(seed)
-    path = "/v2/models/identity_fp32/infer"
-    with contextlib.ExitStack() as stack:
-        wires = [stack.enter_context(Wire(place.server.address)) for _ in range(6)]
-        expected: list[list[float | None]] = [[] for _ in wires]
-        sends: list[bytes] = [b""] * len(wires)
-        for number in range(240):
-            which = chance.randrange(len(wires))
-            good = chance.random() < 0.8
-            data = f"[{number},{number}.5,-{number}]" if good else '["no"]'
-            body = (
-                f'{{"id":"{number}","inputs":[{{"name":"x","datatype":"FP32","shape":[1,3],"data":{data}}}]}}'
-            ).encode()
-            expected[which].append(number if good else None)
-            sends[which] += request(path, body=body)
-        # The first breaks in the middle of what it sends.
-        wires[0].send(sends[0][: len(sends[0]) // 2])
-        wires[0].reset()
-        places = [0] * len(wires)
-        while any(at < len(send) for at, send in zip(places[1:], sends[1:], strict=True)):
-            which = chance.randrange(1, len(wires))
-            count = chance.randrange(1, 2000)
-            wires[which].send(sends[which][places[which] : places[which] + count])
-            places[which] += count
-        for wire, numbers in list(zip(wires, expected, strict=True))[1:]:
-            for number in numbers:
-                reply = wire.read()
-                assert reply is not None
-                if number is None:
-                    assert reply.status == 400
-                else:
-                    assert (reply.status, reply.said["id"]) == (200, f"{number}")
-                    assert reply.said["outputs"][0]["data"] == [number, number + 0.5, -number]
 
 
 def test_rest_says_the_limit_and_the_setting_too(place: Place) -> None:
