@@ -10,7 +10,7 @@ import grpc
 from google.protobuf import json_format
 from tests.compatibility.questions import Address
 
-from dukou.serve.migrate.compare import elements
+from dukou.serve.messages.elements import read_elements
 from dukou.serve.migrate.http.answer import Answer
 
 
@@ -81,7 +81,7 @@ def _document(message: Any) -> Any:
         inner = getattr(message, "infer_response", message)
         for output, raw in zip(answer["outputs"], inner.raw_output_contents, strict=True):
             output["shape"] = [int(extent) for extent in output.get("shape", [])]
-            output["data"] = elements(output["datatype"], raw)
+            output["data"] = read_elements(output["datatype"], raw)
         # In no order that anybody promises.
         answer["outputs"].sort(key=lambda output: output["name"])
         answer["raw_output_contents"] = len(answer["raw_output_contents"])

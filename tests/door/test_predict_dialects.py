@@ -12,6 +12,8 @@ from onnx import TensorProto, helper, save
 from tests import serving
 from tests.serving import RunningServer, write_model
 
+from dukou.serve.dialects.table import DIALECTS
+
 ROWS = [[1.0, 2.0, 3.0, 4.0], [0.5, -1.0, 0.0, 2.0], [0.0, 0.0, 0.0, 0.0]]
 
 
@@ -32,6 +34,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def numbers() -> Iterator[RunningServer]:
+    models = Path(__file__).resolve().parents[2] / "conformance" / "models"
+    kinds = ("bool", "int8", "uint16", "int64", "fp16", "bf16", "fp64")
+    with (
+        serving.house() as house,
+        house.serving(*(models / f"identity_{kind}.onnx" for kind in kinds)) as running,
+    ):
+        yield running
+
+
 def _predict(server: RunningServer, *words: str | Path) -> list[dict[str, object]]:
     done = server.house.dukou("predict", *words, "--json")
     assert done.returncode == 0, done.stderr
@@ -45,7 +58,7 @@ def _same(found: list[dict[str, object]], expected: list[dict[str, object]]) -> 
             np.testing.assert_allclose(value, right[name], rtol=1e-6)
 
 
-@pytest.mark.parametrize("dialect", ["tensorflow", "keras", "torchserve"])
+@pytest.mark.parametrize("dialect", [name for name in DIALECTS if name != "v2"])
 @pytest.mark.parametrize("kind", ["json", "csv", "npy"])
 def test_the_same_answers(server: RunningServer, tmp_path: Path, dialect: str, kind: str) -> None:
     file = tmp_path / f"rows.{kind}"
@@ -62,15 +75,27 @@ def test_the_same_answers(server: RunningServer, tmp_path: Path, dialect: str, k
     _same(found, expected)
 
 
-def test_a_version_by_its_number(server: RunningServer) -> None:
+@pytest.mark.parametrize(
+    "dialect", ["tensorflow", "torchserve", "v2-grpc", "tensorflow-grpc", "torchserve-grpc"]
+)
+def test_a_version_by_its_number(server: RunningServer, dialect: str) -> None:
     expected = _predict(server, "m:1", json.dumps(ROWS))
     assert expected != _predict(server, "m", json.dumps(ROWS))
-    _same(_predict(server, "m:1", json.dumps(ROWS), "--dialect", "tensorflow"), expected)
+    _same(_predict(server, "m:1", json.dumps(ROWS), "--dialect", dialect), expected)
 
 
-def test_text_and_one_output_whose_name_is_left_out(server: RunningServer) -> None:
-    found = _predict(server, "text", '[["渡"], ["口"]]', "--dialect", "tensorflow")
+@pytest.mark.parametrize("dialect", ["tensorflow", "v2-grpc", "tensorflow-grpc"])
+def test_text_and_one_output_whose_name_is_left_out(server: RunningServer, dialect: str) -> None:
+    found = _predict(server, "text", '[["渡"], ["口"]]', "--dialect", dialect)
     assert found == [{"same": ["渡"]}, {"same": ["口"]}]
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", "int64", "fp16", "bf16", "fp64"])
+@pytest.mark.parametrize("dialect", ["v2-grpc", "tensorflow-grpc"])
+def test_every_kind_of_number_over_grpc(numbers: RunningServer, dialect: str, dtype: str) -> None:
+    rows = [[True, False, True]] if dtype == "bool" else [[1, 0, 3]]
+    found = _predict(numbers, f"identity_{dtype}", json.dumps(rows), "--dialect", dialect)
+    assert found == [{"y": rows[0]}]
 
 
 @pytest.mark.parametrize(
@@ -84,10 +109,23 @@ def test_text_and_one_output_whose_name_is_left_out(server: RunningServer) -> No
         (("m", "gone.csv", "--dialect", "keras"), "formats.not-found"),
         (("m", "{", "--dialect", "keras"), "data.unreadable"),
         (("m", "[[1]]", "--dialect", "seldon"), "usage.invalid"),
+        (("nobody", "[[1]]", "--dialect", "v2-grpc"), "request.unknown-model"),
+        (("m", "[[1, 2]]", "--dialect", "tensorflow-grpc"), "data.mismatch"),
+        (("nobody", "[[1]]", "--dialect", "torchserve-grpc"), "request.unknown-model"),
+        (("m:7", "[[1]]", "--dialect", "tensorflow-grpc"), "request.unknown-version"),
+        (("m:1", "[[1]]", "--dialect", "kserve-v1"), "usage.invalid"),
     ],
 )
 def test_what_is_refused(server: RunningServer, words: tuple[str, ...], code: str) -> None:
     done = server.house.dukou("predict", *words, "--url", server.url)
     assert done.returncode != 0
     assert f"[{code}]" in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_nobody_listens_there(server: RunningServer) -> None:
+    words = ("predict", "m", "[[1]]", "--dialect", "v2-grpc", "--url", "grpc://127.0.0.1:1")
+    done = server.house.dukou(*words)
+    assert done.returncode == 3
+    assert "[server.not-running]" in done.stderr
     assert len(done.stderr.splitlines()) == 2

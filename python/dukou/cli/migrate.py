@@ -134,9 +134,9 @@ def _order(arguments: argparse.Namespace) -> Order:
     secure = old.is_secure or new.is_secure
     tls: ssl.SSLContext | None = client_tls(arguments.cacert) if secure else None
     if old.speaks_grpc:
-        from dukou.serve.migrate.grpc import check_installed
+        from dukou.serve.calls import check_grpc
 
-        check_installed()
+        check_grpc()
         from dukou.serve.migrate.grpc.peer import detect_grpc_peer as detect
     else:
         from dukou.serve.migrate.http.peer import detect_peer as detect

@@ -31,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dialect",
         choices=list(DIALECTS),
         default="v2",
-        help="what the server speaks: v2 (Triton, KServe, dukou), tensorflow, torchserve, keras",
+        help="what the server speaks: v2 (Triton, KServe, dukou), tensorflow, kserve-v1, torchserve, "
+        "keras; …-grpc over gRPC, with `dukou[grpc]`",
     )
     parser.add_argument("--key", help="the key that the server asks for; DUKOU_KEY where absent")
     parser.add_argument(

@@ -52,7 +52,10 @@ _EXTRAS = {
     "torch": (("torch", "onnxscript"), "PyTorch models (.pt, .pt2)"),
     "openvino-ir": (("openvino",), "OpenVINO's own files, from any model"),
     "openvino": (("onnxruntime_ep_openvino",), "Intel's processors, GPUs and NPUs"),
-    "grpc": (("grpc",), "standing in front of an old server's gRPC (`dukou migrate`)"),
+    "grpc": (
+        ("grpc", "google.protobuf"),
+        "asking other servers over gRPC (`dukou migrate`, `dukou predict`)",
+    ),
     "ray": (("ray",), "replicas placed by a Ray cluster"),
 }
 # What the names of installed fonts with Chinese characters contain, lower case.

@@ -6,11 +6,11 @@ import http.client
 import json
 import urllib.parse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dukou.base.errors import DukouError, InputError, RemoteError, StateError, TrustError
 from dukou.base.settings import dukou_home_path, resolve_setting
-from dukou.serve.dialects.table import Target, load_dialect
+from dukou.serve.dialects.table import Target, is_of_calls, load_dialect
 from dukou.serve.local_api import error_of_answer
 
 if TYPE_CHECKING:
@@ -42,24 +42,28 @@ class Client:
             port = parts.port
         except ValueError:
             port = -1
-        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
+        calls = is_of_calls(dialect)
+        schemes = ("http", "https", "grpc", "grpcs") if calls else ("http", "https")
+        if parts.scheme not in schemes or not parts.hostname or port == -1:
             raise InputError(
                 "usage.invalid",
                 f"`{url}` is not the address of a server",
-                hint="an address is like `http://127.0.0.1:8080`",
+                hint=f"an address is like `{'grpc' if calls else 'http'}://127.0.0.1:8080`",
             )
         self.url = f"{parts.scheme}://{parts.netloc}"
         self._dialect = load_dialect(dialect)
-        self._prefix = parts.path.rstrip("/")
-        shown = key_of(key, parts.scheme, parts.hostname)
-        self._headers = {} if shown is None else {"Authorization": f"Bearer {shown}"}
-        self._connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            self._connection = http.client.HTTPSConnection(
-                parts.hostname, port, timeout=timeout_s, context=client_tls(cacert)
-            )
+        secure = parts.scheme in ("https", "grpcs")
+        shown = key_of(key, "https" if secure else "http", parts.hostname)
+        tls = client_tls(cacert) if secure else None
+        self._way: Way
+        if calls:
+            from dukou.serve.calls import Calls
+
+            host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+            authority = f"{host}:{port or (443 if secure else 80)}"
+            self._way = Calls(self.url, authority, timeout_s, key=shown, tls=tls)
         else:
-            self._connection = http.client.HTTPConnection(parts.hostname, port, timeout=timeout_s)
+            self._way = _Requests(self.url, parts, timeout_s, key=shown, tls=tls)
 
     def metadata(
         self, model: str, version: str | None = None, alias: str | None = None
@@ -81,7 +85,7 @@ class Client:
         self, model: str, version: str | None = None, alias: str | None = None
     ) -> dict[str, Any] | None:
         """The same; None where the dialect has no way to tell."""
-        answer = self._dialect.metadata(self._ask, Target(model, version, alias))
+        answer = self._dialect.metadata(self._way.ask, Target(model, version, alias))
         if answer is None:
             return None
         if not isinstance(answer, dict) or not all(
@@ -106,7 +110,7 @@ class Client:
         Raises:
             DukouError: the server's own error, `server.not-running` where none answers.
         """
-        return self._dialect.infer(self._ask, Target(model, version, alias), request)
+        return self._dialect.infer(self._way.ask, Target(model, version, alias), request)
 
     def infer_rows(
         self,
@@ -120,15 +124,59 @@ class Client:
         Raises:
             DukouError: as `infer`.
         """
-        return self._dialect.infer_rows(self._ask, Target(model, version, alias), rows)
+        return self._dialect.infer_rows(self._way.ask, Target(model, version, alias), rows)
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._way.close()
+
+
+class Way(Protocol):
+    """How a server is reached."""
+
+    def ask(self, method: str, target: str, content: Any = None) -> Any:
+        """One exchange.
+
+        Raises:
+            DukouError: the server's own error, `server.not-running` where none answers.
+        """
+
+    def close(self) -> None:
+        """Ends the connection."""
+
+
+class _Requests:
+    """JSON over HTTP/1.1."""
+
+    def __init__(
+        self,
+        url: str,
+        parts: urllib.parse.SplitResult,
+        timeout_s: float,
+        *,
+        key: str | None,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self._url = url
+        self._prefix = parts.path.rstrip("/")
+        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._connection: http.client.HTTPConnection
+        host = str(parts.hostname)
+        if tls is not None:
+            self._connection = http.client.HTTPSConnection(
+                host, parts.port, timeout=timeout_s, context=tls
+            )
+        else:
+            self._connection = http.client.HTTPConnection(host, parts.port, timeout=timeout_s)
 
     def close(self) -> None:
         """Ends the connection."""
         self._connection.close()
 
-    def _ask(self, method: str, target: str, document: Any = None) -> Any:
+    def ask(self, method: str, target: str, content: Any = None) -> Any:
+        """The JSON that a path answers with."""
         try:
-            body = None if document is None else json.dumps(document, allow_nan=False)
+            body = None if content is None else json.dumps(content, allow_nan=False)
         except ValueError as error:
             raise InputError(
                 "data.mismatch", "a value is NaN or infinite, and JSON has neither"
@@ -137,17 +185,17 @@ class Client:
             status, answer = self._exchange(method, self._prefix + target, body)
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            raise _not_running(self.url, error) from error
+            raise _not_running(self._url, error) from error
         try:
             parsed = json.loads(answer)
         except ValueError:
             parsed = None
         if isinstance(parsed, dict) and status != 200:
-            raise server_error(parsed, self.url, status)
+            raise server_error(parsed, self._url, status)
         if status != 200 or not isinstance(parsed, dict | list):
             raise RemoteError(
                 "client.server-error",
-                f"`{self.url}` answered {status} with what is not a JSON object: {answer[:200]!r}",
+                f"`{self._url}` answered {status} with what is not a JSON object: {answer[:200]!r}",
                 hint="check that a dukou server listens at this address",
             )
         return parsed

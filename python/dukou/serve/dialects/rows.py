@@ -1,6 +1,6 @@
 """Protocols that tell nothing of a model's signature: rows go out, predictions come back.
 
-TorchServe's inference API, a Keras server's `/predict`, and what is common to KServe's V1.
+TorchServe's inference API, KServe's V1, a Keras server's `/predict`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class TorchServe:
 
     def metadata(self, ask: Ask, target: Target) -> Document | None:  # noqa: ARG002
         """A handler does not say what it takes."""
-        _refuse_alias(target, "TorchServe")
+        refuse_alias(target, "TorchServe")
         return None
 
     def infer(self, ask: Ask, target: Target, request: Document) -> Document:
@@ -30,12 +30,35 @@ class TorchServe:
         return outputs_of(ask("POST", _torchserve_path(target), list(rows)), len(rows))
 
 
+class KServeV1:
+    """`POST /v1/models/NAME:predict` with `instances`."""
+
+    def metadata(self, ask: Ask, target: Target) -> Document | None:  # noqa: ARG002
+        """Such a server does not say what it takes."""
+        refuse_alias(target, "KServe's V1")
+        if target.version is not None:
+            raise InputError(
+                "usage.invalid",
+                f"KServe's V1 has no versions, and `{target.version}` of `{target.model}` was asked for",
+                hint="leave the version out, or ask by another `--dialect`",
+            )
+        return None
+
+    def infer(self, ask: Ask, target: Target, request: Document) -> Document:
+        """What was written as a whole request goes as it is."""
+        return outputs_of(ask("POST", _v1_path(target), request))
+
+    def infer_rows(self, ask: Ask, target: Target, rows: Sequence[Any]) -> Document:
+        """A row an instance."""
+        return outputs_of(ask("POST", _v1_path(target), {"instances": list(rows)}))
+
+
 class Keras:
     """`POST /NAME/predict` with `instances`; `docs/dialects.md` has the whole of it."""
 
     def metadata(self, ask: Ask, target: Target) -> Document | None:  # noqa: ARG002
         """Such a server does not say what it takes."""
-        _refuse_alias(target, "a Keras server")
+        refuse_alias(target, "a Keras server")
         if target.version is not None:
             raise InputError(
                 "usage.invalid",
@@ -62,7 +85,16 @@ def _keras_path(target: Target) -> str:
     return f"/{urllib.parse.quote(target.model, safe='')}/predict"
 
 
-def _refuse_alias(target: Target, server: str) -> None:
+def _v1_path(target: Target) -> str:
+    return f"/v1/models/{urllib.parse.quote(target.model, safe='')}:predict"
+
+
+def refuse_alias(target: Target, server: str) -> None:
+    """Says that a server has no aliases, where one was asked for.
+
+    Raises:
+        InputError: `usage.invalid`.
+    """
     if target.alias is not None:
         raise InputError(
             "usage.invalid",

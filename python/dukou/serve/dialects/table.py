@@ -10,12 +10,22 @@ from typing import Any, Protocol, cast
 DIALECTS = {
     "v2": ("dukou.serve.dialects.v2", "V2"),
     "tensorflow": ("dukou.serve.dialects.tensorflow", "TensorFlow"),
+    "kserve-v1": ("dukou.serve.dialects.rows", "KServeV1"),
     "torchserve": ("dukou.serve.dialects.rows", "TorchServe"),
     "keras": ("dukou.serve.dialects.rows", "Keras"),
+    "v2-grpc": ("dukou.serve.dialects.v2_grpc", "V2Grpc"),
+    "tensorflow-grpc": ("dukou.serve.dialects.tensorflow_grpc", "TensorFlowGrpc"),
+    "torchserve-grpc": ("dukou.serve.dialects.rows_grpc", "TorchServeGrpc"),
 }
-# One exchange with the server: method, path, JSON body → the JSON that came, errors raised as ours.
+# One exchange with the server: method, path, JSON body → the JSON that came, errors raised as ours. Over gRPC:
+# `CALL`, the call's name, the message's bytes → those of the answer's.
 Ask = Callable[..., Any]
 Document = dict[str, Any]
+
+
+def is_of_calls(name: str) -> bool:
+    """Whether a protocol is spoken in calls of gRPC."""
+    return name.endswith("-grpc")
 
 
 class Target:

@@ -7,8 +7,6 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from dukou.base.dtypes import NUMPY
-
 # From so many numbers on they are compared all at once.
 _MANY = 256
 
@@ -31,23 +29,6 @@ class Tolerance(NamedTuple):
         if math.isinf(old) or math.isinf(new):
             return old == new
         return abs(old - new) <= self.absolute + self.relative * max(abs(old), abs(new))
-
-
-def elements(datatype: str, raw: bytes) -> list[Any]:
-    """The elements of a V2 tensor's raw bytes; text as text."""
-    if datatype == "BYTES":
-        found, place = [], 0
-        while place < len(raw):
-            size = int.from_bytes(raw[place : place + 4], "little")
-            found.append(raw[place + 4 : place + 4 + size].decode("utf-8", "backslashreplace"))
-            place += 4 + size
-        return found
-    import numpy as np
-
-    if datatype == "BF16":  # the upper half of a float32
-        wide = np.frombuffer(raw, "<u2").astype(np.uint32) << 16
-        return list(wide.view(np.float32).tolist())
-    return list(np.frombuffer(raw, NUMPY[datatype]).tolist())
 
 
 def differences(old: Any, new: Any, tolerance: Tolerance, place: str = "") -> Iterator[str]:

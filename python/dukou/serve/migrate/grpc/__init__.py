@@ -5,23 +5,5 @@ channel   a server that calls are passed on to
 forward   a client's calls: each to the side that answers, every message of the answer back
 copy      a call with its answer, to be asked of ours
 messages  what the messages of inference say, as plain values
-schema    their fields and numbers
 peer      what kind of server the old one is, by what it answers
 """
-
-from __future__ import annotations
-
-import importlib.util
-import sys
-
-from dukou.base.errors import ResourceError
-
-
-def check_installed() -> None:
-    """Says where gRPC's library is missing.
-
-    Raises:
-        ResourceError: `migrate.no-grpc`.
-    """
-    if importlib.util.find_spec("grpc") is None:
-        raise ResourceError("migrate.no-grpc", f"`grpcio` is not installed for `{sys.executable}`")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -10,13 +9,10 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from dukou.serve.calls import OPTIONS, trusted
 from dukou.serve.migrate.address import Address
 
-# No limit of ours stands between two servers that have their own; a server that comes back is found soon.
-OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-]
+# A server that comes back is found soon.
 _CHANNEL_OPTIONS = [
     *OPTIONS,
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -48,7 +44,7 @@ class Upstream:
         self.address = address
         self._key = key
         if address.is_secure:
-            credentials = grpc.ssl_channel_credentials(_roots(tls))
+            credentials = grpc.ssl_channel_credentials(trusted(tls))
             self._channel = grpc.aio.secure_channel(
                 address.authority, credentials, _CHANNEL_OPTIONS
             )
@@ -82,13 +78,3 @@ def _is_dropped(name: str, key: str | None) -> bool:
     if name == "authorization":
         return key is not None
     return name in _HOP or (name.startswith("grpc-") and name not in _TRACES)
-
-
-def _roots(tls: ssl.SSLContext | None) -> bytes | None:
-    """The certificates that a context trusts, as PEM; None where it names none: gRPC's own then."""
-    certificates = [] if tls is None else tls.get_ca_certs(binary_form=True)
-    lines = []
-    for certificate in certificates:
-        text = base64.encodebytes(certificate).decode("ascii")
-        lines.append(f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n")
-    return "".join(lines).encode("ascii") or None

@@ -8,9 +8,10 @@ import grpc
 import grpc.aio
 
 from dukou.base.errors import StateError
+from dukou.serve.calls import OPTIONS
 from dukou.serve.listen import address_of, open_listener
 from dukou.serve.migrate.address import Address
-from dukou.serve.migrate.grpc.channel import OPTIONS, Upstream
+from dukou.serve.migrate.grpc.channel import Upstream
 from dukou.serve.migrate.grpc.forward import Forwarder
 from dukou.serve.migrate.grpc.peer import ask
 from dukou.serve.migrate.mirror import Mirror

@@ -1,20 +1,16 @@
-"""What the messages of inference say, read into plain values that can be compared and shown.
-
-A tensor is its datatype as V2 names it, its shape and its elements, whichever server wrote it and in
-whichever of its forms.
-"""
+"""What the messages of inference say, read into plain values that can be compared and shown."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from dukou.serve.migrate.compare import Tolerance, differences, elements
-from dukou.serve.migrate.grpc.schema import read_message
+from dukou.serve.messages.schema import read_message
+from dukou.serve.messages.tensors import read_tensorflow_tensors, read_v2_tensors
+from dukou.serve.migrate.compare import Tolerance, differences
 
 _V2 = "/inference.GRPCInferenceService/"
 _TENSORFLOW = "/tensorflow.serving.PredictionService/"
@@ -22,38 +18,6 @@ _TORCHSERVE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/"
 # Of a request, so many letters are shown, and so many elements of each tensor.
 _SHOWN = 1000
 _SHOWN_ELEMENTS = 16
-# V2's datatype → the field of its typed contents.
-_CONTENTS = {
-    "BOOL": "bool_contents",
-    "INT8": "int_contents",
-    "INT16": "int_contents",
-    "INT32": "int_contents",
-    "INT64": "int64_contents",
-    "UINT8": "uint_contents",
-    "UINT16": "uint_contents",
-    "UINT32": "uint_contents",
-    "UINT64": "uint64_contents",
-    "FP32": "fp32_contents",
-    "FP64": "fp64_contents",
-    "BYTES": "bytes_contents",
-}
-# TensorFlow's number of a dtype → V2's datatype, and the field of its elements one by one.
-_TENSORFLOW_DTYPES = {
-    1: ("FP32", "float_val"),
-    2: ("FP64", "double_val"),
-    3: ("INT32", "int_val"),
-    4: ("UINT8", "int_val"),
-    5: ("INT16", "int_val"),
-    6: ("INT8", "int_val"),
-    7: ("BYTES", "string_val"),
-    9: ("INT64", "int64_val"),
-    10: ("BOOL", "bool_val"),
-    14: ("BF16", "half_val"),
-    17: ("UINT16", "int_val"),
-    19: ("FP16", "half_val"),
-    22: ("UINT32", "uint32_val"),
-    23: ("UINT64", "uint64_val"),
-}
 
 
 def is_inference(method: str) -> bool:
@@ -103,19 +67,6 @@ def _paired(old: list[Any], new: list[Any]) -> tuple[list[Any], list[Any]]:
 # --- V2 ---
 
 
-def _v2_tensors(tensors: Iterable[Any], raw: Iterable[bytes]) -> dict[str, Any]:
-    pieces = list(raw)
-    found = {}
-    for index, tensor in enumerate(tensors):
-        if index < len(pieces):
-            data = elements(tensor.datatype, pieces[index])
-        else:
-            field = _CONTENTS.get(tensor.datatype)
-            data = [] if field is None else _plain(getattr(tensor.contents, field))
-        found[tensor.name] = _tensor(tensor.datatype, list(tensor.shape), data)
-    return found
-
-
 def _v2_answer(raw: bytes) -> dict[str, Any]:
     return _v2_outputs(read_message("v2.ModelInferResponse", raw))
 
@@ -123,7 +74,7 @@ def _v2_answer(raw: bytes) -> dict[str, Any]:
 def _v2_outputs(answer: Any) -> dict[str, Any]:
     return {
         "id": answer.id,
-        "outputs": _v2_tensors(answer.outputs, answer.raw_output_contents),
+        "outputs": read_v2_tensors(answer.outputs, answer.raw_output_contents),
     }
 
 
@@ -135,41 +86,20 @@ def _v2_streamed(raw: bytes) -> dict[str, Any]:
 
 def _v2_request(raw: bytes) -> dict[str, Any]:
     request = read_message("v2.ModelInferRequest", raw)
-    inputs = _v2_tensors(request.inputs, request.raw_input_contents)
+    inputs = read_v2_tensors(request.inputs, request.raw_input_contents)
     return {"model": request.model_name, "inputs": _shortened(inputs)}
 
 
 # --- TensorFlow Serving ---
 
 
-def _tensorflow_tensor(proto: Any) -> dict[str, Any]:
-    shape = [dim.size for dim in proto.tensor_shape.dim]
-    datatype, field = _TENSORFLOW_DTYPES[proto.dtype]
-    if proto.tensor_content:
-        return _tensor(datatype, shape, elements(datatype, proto.tensor_content))
-    values = list(getattr(proto, field))
-    if field == "half_val":
-        # The bits of each, in the low half of an int32.
-        bits = b"".join((value & 0xFFFF).to_bytes(2, "little") for value in values)
-        values = elements(datatype, bits)
-    count = math.prod(shape)
-    if 0 < len(values) < count:
-        # Equal ones at the end are written once.
-        values += [values[-1]] * (count - len(values))
-    return _tensor(datatype, shape, _plain(values))
-
-
-def _tensorflow_tensors(tensors: Any) -> dict[str, Any]:
-    return {name: _tensorflow_tensor(tensors[name]) for name in sorted(tensors)}
-
-
 def _predict_answer(raw: bytes) -> dict[str, Any]:
-    return {"outputs": _tensorflow_tensors(read_message("tf.PredictResponse", raw).outputs)}
+    return {"outputs": read_tensorflow_tensors(read_message("tf.PredictResponse", raw).outputs)}
 
 
 def _predict_request(raw: bytes) -> dict[str, Any]:
     request = read_message("tf.PredictRequest", raw)
-    inputs = _tensorflow_tensors(request.inputs)
+    inputs = read_tensorflow_tensors(request.inputs)
     return {"model": request.model_spec.name, "inputs": _shortened(inputs)}
 
 
@@ -233,17 +163,6 @@ def _prediction_request(raw: bytes) -> dict[str, Any]:
 
 
 # --- all of them ---
-
-
-def _plain(values: Iterable[Any]) -> list[Any]:
-    return [
-        each.decode("utf-8", "backslashreplace") if isinstance(each, bytes) else each
-        for each in values
-    ]
-
-
-def _tensor(datatype: str, shape: list[int], data: list[Any]) -> dict[str, Any]:
-    return {"datatype": datatype, "shape": shape, "data": data}
 
 
 def _shortened(tensors: dict[str, Any]) -> dict[str, Any]:

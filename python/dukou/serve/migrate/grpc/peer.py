@@ -9,9 +9,9 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from dukou.base.errors import RemoteError, StateError
+from dukou.serve.messages.schema import read_message
 from dukou.serve.migrate.address import Address
 from dukou.serve.migrate.grpc.channel import Upstream
-from dukou.serve.migrate.grpc.schema import read_message
 
 _PATIENCE_S = 10.0
 _METADATA = "/inference.GRPCInferenceService/ServerMetadata"

@@ -10,7 +10,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from dukou.serve.migrate.compare import Tolerance, differences, elements
+from dukou.serve.messages.elements import read_elements
+from dukou.serve.migrate.compare import Tolerance, differences
 
 # Fields of an answer that are each server's own matter.
 _OWN = ("model_version", "model_name", "id", "parameters")
@@ -69,7 +70,7 @@ def _tensors(outputs: list[dict[str, Any]], rest: bytes) -> Iterator[tuple[str, 
         if size is None:
             data = list(_flat(output.get("data") or []))
         else:
-            data = elements(output["datatype"], rest[place : place + int(size)])
+            data = read_elements(output["datatype"], rest[place : place + int(size)])
             place += int(size)
         yield (
             output["name"],

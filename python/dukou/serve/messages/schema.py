@@ -1,7 +1,7 @@
-"""The messages of the inference calls of four servers: their fields and numbers, as protobuf types.
+"""The messages of inference and metadata of four servers: their fields and numbers, as protobuf types.
 
 Made here, in a pool of their own, so that no stub of any server need be installed and none that is clashes.
-Written down is what is read: a field that is not named here is passed over. Sources: the protocol pages of
+Written down is what is read or written: a field that is not named here is passed over. Sources: the protocol pages of
 Triton and KServe (package `inference`), TensorFlow Serving and TorchServe.
 """
 
@@ -46,6 +46,13 @@ _MESSAGES = {
         "2 infer_response v2.ModelInferResponse",
     ),
     "v2.ServerMetadataResponse": ("1 name string",),
+    "v2.ModelMetadataRequest": ("1 name string", "2 version string"),
+    "v2.TensorMetadata": ("1 name string", "2 datatype string", "3 shape int64*"),
+    "v2.ModelMetadataResponse": (
+        "1 name string",
+        "4 inputs v2.TensorMetadata*",
+        "5 outputs v2.TensorMetadata*",
+    ),
     "tf.Dim": ("1 size int64",),
     "tf.Shape": ("2 dim tf.Dim*",),
     "tf.Tensor": (
@@ -62,7 +69,19 @@ _MESSAGES = {
         "16 uint32_val uint32*",
         "17 uint64_val uint64*",
     ),
-    "tf.ModelSpec": ("1 name string", "3 signature_name string"),
+    "tf.Number": ("1 value int64",),
+    "tf.ModelSpec": (
+        "1 name string",
+        "2 version tf.Number",
+        "3 signature_name string",
+        "4 version_label string",
+    ),
+    "tf.GetModelMetadataRequest": ("1 model_spec tf.ModelSpec", "2 metadata_field string*"),
+    "tf.Any": ("1 type_url string", "2 value bytes"),
+    "tf.GetModelMetadataResponse": ("2 metadata map tf.Any",),
+    "tf.TensorInfo": ("2 dtype int32", "3 tensor_shape tf.Shape"),
+    "tf.SignatureDef": ("1 inputs map tf.TensorInfo", "2 outputs map tf.TensorInfo"),
+    "tf.SignatureDefMap": ("1 signature_def map tf.SignatureDef",),
     "tf.PredictRequest": ("1 model_spec tf.ModelSpec", "2 inputs map tf.Tensor"),
     "tf.PredictResponse": ("1 outputs map tf.Tensor",),
     "tf.Class": ("1 label string", "2 score float"),
@@ -101,6 +120,11 @@ _SCALARS = {
 }
 
 
+def new_message(kind: str, /, **fields: Any) -> Any:
+    """A message of the table with these fields: `v2.ModelInferRequest`."""
+    return _type_of(kind)(**fields)
+
+
 def read_message(name: str, raw: bytes) -> Any:
     """A message from its bytes.
 
@@ -134,11 +158,16 @@ def _declare(message: Any, name: str, fields: tuple[str, ...]) -> None:
         if kind[0] != "map":
             _add(message, int(number), called, kind[0])
             continue
-        entry = message.nested_type.add(name=f"{called.capitalize()}Entry")
+        entry = message.nested_type.add(name=_entry_name(called))
         entry.options.map_entry = True
         _add(entry, 1, "key", "string")
         _add(entry, 2, "value", kind[1])
         _add(message, int(number), called, f"{name}.{entry.name}*")
+
+
+def _entry_name(field: str) -> str:
+    """As protobuf demands of a map's entries: `ModelStatsEntry` of `model_stats`."""
+    return "".join(word.capitalize() for word in field.split("_")) + "Entry"
 
 
 def _add(message: Any, number: int, name: str, kind: str) -> None:
