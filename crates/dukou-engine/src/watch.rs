@@ -16,7 +16,10 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -66,7 +69,9 @@ pub struct Watch {
     largest: AtomicUsize,
     /// The tick at which the client last took some, or began to have some to take.
     took: AtomicU64,
-    /// Rung when there is more room for answers.
+    /// Requests that wait for room.
+    waiting: AtomicUsize,
+    /// Rung when there is more of it.
     rung: Notify,
     /// Rung when the connection should end: at once where it stalled, gracefully otherwise.
     end: Notify,
@@ -100,6 +105,7 @@ impl Watch {
             asked: AtomicUsize::new(0),
             largest: AtomicUsize::new(0),
             took: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
             rung: Notify::new(),
             end: Notify::new(),
         }
@@ -151,14 +157,18 @@ impl Watch {
     /// Whether there is room for one more answer, beside those that wait for the client, those that are to
     /// come, and so many others.
     pub fn has_room(&self, others: usize) -> bool {
-        let untaken = self.untaken.load(Relaxed);
-        let asked = self.asked.load(Relaxed).saturating_add(others);
+        let untaken = self.untaken.load(SeqCst);
+        let asked = self.asked.load(SeqCst).saturating_add(others);
         let coming = asked.saturating_mul(self.largest.load(Relaxed));
         (untaken == 0 && asked == 0) || untaken.saturating_add(coming) < UNTAKEN_BYTES
     }
 
     /// Waits until the client has taken enough of what it asked for.
     pub async fn room(&self) {
+        if self.has_room(0) {
+            return;
+        }
+        let _waiting = Waiting::begin(&self.waiting);
         loop {
             // Whoever rings meanwhile is heard.
             let rung = self.rung.notified();
@@ -169,10 +179,17 @@ impl Watch {
         }
     }
 
+    /// There may be more room: whoever waits looks again.
+    fn ring(&self) {
+        if self.waiting.load(SeqCst) != 0 {
+            self.rung.notify_waiters();
+        }
+    }
+
     /// Room for the answer of a request, waited for; it is given back with the guard.
     pub async fn asked(self: &Arc<Self>) -> Asked {
         self.room().await;
-        self.asked.fetch_add(1, Relaxed);
+        self.asked.fetch_add(1, SeqCst);
         Asked(Arc::clone(self))
     }
 
@@ -211,6 +228,22 @@ impl Watch {
     }
 }
 
+/// One that waits for room, counted for as long as it does.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
 /// A piece of an answer that a connection still holds.
 struct Counted {
     piece: Bytes,
@@ -225,8 +258,8 @@ impl AsRef<[u8]> for Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.watch.untaken.fetch_sub(self.piece.len(), Relaxed);
-        self.watch.rung.notify_waiters();
+        self.watch.untaken.fetch_sub(self.piece.len(), SeqCst);
+        self.watch.ring();
     }
 }
 
@@ -236,8 +269,8 @@ pub struct Asked(Arc<Watch>);
 
 impl Drop for Asked {
     fn drop(&mut self) {
-        self.0.asked.fetch_sub(1, Relaxed);
-        self.0.rung.notify_waiters();
+        self.0.asked.fetch_sub(1, SeqCst);
+        self.0.ring();
     }
 }
 
@@ -437,6 +470,7 @@ mod tests {
         assert!(waits.as_mut().poll(&mut context).is_pending());
         drop(first);
         let Poll::Ready(asked) = waits.as_mut().poll(&mut context) else { panic!("there is room") };
+        assert_eq!(watch.waiting.load(Relaxed), 0);
         // What is to come counts as much as the largest that came.
         assert!(!watch.has_room(0));
         drop(asked);
