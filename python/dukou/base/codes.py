@@ -198,9 +198,13 @@ CODES: dict[str, tuple[str, str]] = {
         "input",
         "Correct the line that the message names.",
     ),
+    "client.no-grpc": (
+        "resource",
+        "Install it with `pip install 'dukou[grpc]'`; servers are asked over HTTP without it.",
+    ),
     "migrate.unknown-server": (
         "remote",
-        "Name its HTTP port: 8501 of TensorFlow Serving, 8080 of TorchServe and KServe, 8000 of Triton.",
+        "Name its HTTP port (8501 of TensorFlow Serving, 8080 of TorchServe and KServe, 8000 of Triton), or its gRPC port as `grpc://` (8500, 7070, 8081, 8001).",
     ),
     "migrate.not-running": (
         "state",

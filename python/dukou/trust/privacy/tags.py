@@ -214,7 +214,12 @@ def _generalize_numbers(tag: Tag, column: Array) -> Array:
 
     if column.dtype.kind == "f":
         with np.errstate(all="ignore"):
-            return _generalize_floats(tag, column.astype(np.float64)).astype(column.dtype)
+            wide = column.astype(np.float64)
+            coarse = _generalize_floats(tag, wide)
+            # A finite value stays one that its dtype has.
+            limits = np.finfo(column.dtype)
+            held = np.clip(coarse, float(limits.min), float(limits.max))
+            return np.where(np.isfinite(wide), held, coarse).astype(column.dtype)
     info = np.iinfo(column.dtype)
     flat = column.reshape(-1).tolist()
     known = {
@@ -240,7 +245,7 @@ def _generalize_floats(tag: Tag, values: Array) -> Array:
             if tag.period:
                 known[value] = _generalize_moment(tag, value)
             elif math.isfinite(value):
-                known[value] = float(_lead(math.floor(value), tag.prefix))
+                known[value] = _as_float(_lead(math.floor(value), tag.prefix))
     changed = [known.get(value, value) for value in values.reshape(-1).tolist()]
     return np.array(changed).reshape(values.shape)
 
@@ -261,6 +266,14 @@ def _lead(whole: int, digits: int) -> int:
     """The first digits of a whole number, zeros behind them, towards minus infinity."""
     zeros: int = 10 ** max(0, len(str(abs(whole))) - digits)
     return whole // zeros * zeros
+
+
+def _as_float(whole: int) -> float:
+    """A whole number, or the infinity on its side where no float is so large."""
+    try:
+        return float(whole)
+    except OverflowError:
+        return math.inf if whole > 0 else -math.inf
 
 
 def _generalize_moment(tag: Tag, value: float) -> float:

@@ -230,7 +230,8 @@ def test_a_broken_wire_costs_what_was_on_it(
     with opened(f"{up.host}/tests/broken") as remote:
         push_version(place.store, version.digest, remote, ["1"])
     assert up.left == 0
-    assert up.carried < size * 1.8
+    # Once more a piece, where the cut fell between a piece and its answer.
+    assert up.carried < size * 2
     down = BreakingWire(registry.host, after=4_500_000, times=1)
     with opened(f"{down.host}/tests/broken") as remote:
         pull(remote, there, version.digest)

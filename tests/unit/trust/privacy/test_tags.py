@@ -41,6 +41,12 @@ def texts(*values: str | None) -> np.ndarray:
     return column
 
 
+def test_the_smallest_numbers_stay_finite() -> None:
+    for dtype, value in ((np.float64, -1e308), (np.float16, -65500)):
+        coarse = apply_tag(parse_tag("generalize:prefix=1", "x"), np.array([value], dtype), HERE)
+        assert coarse.tolist() == [float(np.finfo(dtype).min)]
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.tuples(COARSE, COLUMNS), st.tuples(PERIODS, TIMES)))
 def test_generalizing_keeps_shape_type_and_order(case) -> None:
