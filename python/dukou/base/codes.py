@@ -204,7 +204,8 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "migrate.unknown-server": (
         "remote",
-        "Name its HTTP port (8501 of TensorFlow Serving, 8080 of TorchServe and KServe, 8000 of Triton), or its gRPC port as `grpc://` (8500, 7070, 8081, 8001).",
+        "Name its HTTP port (8501 of TensorFlow Serving, 8080 of TorchServe and KServe, 8000 of Triton), "
+        "or its gRPC port as `grpc://` (8500, 7070, 8081, 8001).",
     ),
     "migrate.not-running": (
         "state",
