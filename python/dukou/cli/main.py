@@ -39,6 +39,10 @@ GROUPS: dict[str, dict[str, Command]] = {
         "serve": Command(
             "dukou.cli.serve", "answer requests with model files or registry versions"
         ),
+        "tensorflow-model-server": Command(
+            "dukou.cli.tensorflow_model_server",
+            "the same, started by the flags and files of tensorflow_model_server",
+        ),
         "image": Command("dukou.cli.image", "an image that holds a model and the engine alone"),
         "fleet": Command(
             "dukou.cli.fleet", "several replicas behind one address, here, by Ray or Kubernetes"

@@ -8,6 +8,7 @@ MODEL is a file of any kind that dukou reads, or a version of the registry:
   digits@challenger  whatever has this alias
   ./digits           a project's folder: its model, as `[deploy]` says
   ./models           a folder of models: each by its folder's name, numbered folders its versions
+  models.config      TensorFlow Serving's list of models: names, folders, versions, labels
   gateway.toml       a deployment: models of the registry, files, other servers, graphs (docs/services.md)
 
 Ctrl-C or SIGTERM answers what is in flight and ends.
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dukou.base.errors import DukouError
+    from dukou.serve.bare import Settings
     from dukou.serve.supervisor import Supervisor
 
 
@@ -128,12 +130,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Serves until told to end."""
+def run(
+    arguments: argparse.Namespace,
+    *,
+    ports: dict[str, int] | None = None,
+    settings: Settings | None = None,
+) -> int:
+    """Serves until told to end.
+
+    Args:
+        arguments: of the command line.
+        ports: of its sockets by their names, in place of what `--port` and `--like` say.
+        settings: what is said of every model of a folder beside it.
+    """
     from dukou.base.errors import DukouError
 
     try:
-        return _serve(arguments)
+        return _serve(arguments, ports, settings)
     except DukouError as raised:
         error = _with_folder(raised, arguments.models)
         if arguments.json:
@@ -160,11 +173,14 @@ def _with_folder(error: DukouError, words: list[str]) -> DukouError:
     )
 
 
-def _serve(arguments: argparse.Namespace) -> int:
+def _serve(
+    arguments: argparse.Namespace, ports: dict[str, int] | None, settings: Settings | None
+) -> int:
     from dukou.base.settings import dukou_home
     from dukou.deploy.door import furnish
     from dukou.deploy.override import Override, cache_of_words, providers_of_words
     from dukou.serve.announce import announce
+    from dukou.serve.bare import NO_SETTINGS
     from dukou.serve.choose import choose, choose_door
     from dukou.serve.supervisor import supervise
 
@@ -179,8 +195,9 @@ def _serve(arguments: argparse.Namespace) -> int:
         deny=arguments.deny,
     )
     peer = None if arguments.like is None else PEERS[arguments.like]
-    port = 8080 if arguments.port is None else arguments.port
-    ports = {FIRST: port} if peer is None else peer.ports_at(arguments.port)
+    if ports is None:
+        port = 8080 if arguments.port is None else arguments.port
+        ports = {FIRST: port} if peer is None else peer.ports_at(arguments.port)
     if peer is not None:
         door = door._replace(dialects=peer.dialects())
     order = choose(
@@ -196,6 +213,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         home=home,
         trust_pickle=arguments.trust_pickle,
         versions=arguments.versions,
+        settings=settings or NO_SETTINGS,
         door=door,
         override=Override(
             cache=cache_of_words(arguments.cache, arguments.cache_ttl),

@@ -9,16 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from dukou.base.errors import InputError
 from dukou.base.ids import ModelName, parse_model_name
 from dukou.deploy import defaults
 from dukou.deploy.door import LOOPBACK, Door
+from dukou.deploy.dropin.tensorflow import check_labels
 from dukou.deploy.override import NO_OVERRIDE, Override
 
 # A bare file has no number of its own; clients that name a version name this one.
 VERSION = "1"
+# What of a model may be said in its folder and elsewhere.
+_OF_RUNS = ("max_rows", "delay_us", "instances", "threads")
 
 
 class FileModel(NamedTuple):
@@ -31,6 +35,7 @@ class FileModel(NamedTuple):
         delay_us: how long an idle instance waits for more.
         instances: runs at once.
         threads: inside one run.
+        aliases: names of versions → their numbers.
     """
 
     versions: Mapping[str, Path]
@@ -39,6 +44,7 @@ class FileModel(NamedTuple):
     delay_us: int | None = None
     instances: int | None = None
     threads: int | None = None
+    aliases: Mapping[str, str] = MappingProxyType({})
 
     @property
     def default(self) -> str:
@@ -53,7 +59,8 @@ class FileModel(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         versions = {number: str(path.absolute()) for number, path in self.versions.items()}
-        return {**self._asdict(), "versions": versions, "labels": list(self.labels)}
+        lists = {"labels": list(self.labels), "aliases": dict(self.aliases)}
+        return {**self._asdict(), "versions": versions, **lists}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> FileModel:
@@ -61,6 +68,42 @@ class FileModel(NamedTuple):
         versions = {number: Path(path) for number, path in document["versions"].items()}
         labels = tuple(document["labels"])
         return cls(**{**document, "versions": versions, "labels": labels})
+
+
+class Settings(NamedTuple):
+    """What a server's configuration says of a model beside its folder.
+
+    Attributes:
+        labels: names of versions → their numbers.
+        lenient: whether a label of a version that is not there is passed over.
+        max_rows: as of `FileModel`, as the next three.
+        delay_us: …
+        instances: …
+        threads: …
+    """
+
+    labels: Mapping[str, str] = MappingProxyType({})
+    lenient: bool = False
+    max_rows: int | None = None
+    delay_us: int | None = None
+    instances: int | None = None
+    threads: int | None = None
+
+    def upon(self, name: ModelName, model: FileModel) -> tuple[FileModel, list[str]]:
+        """A folder's model with what is said of it, and sentences of what is not honoured.
+
+        Raises:
+            InputError: `folder.invalid-config`: a label names what is not served.
+        """
+        aliases, notes = check_labels(
+            name, dict(self.labels), list(model.versions), lenient=self.lenient
+        )
+        said = {key: getattr(self, key) for key in _OF_RUNS}
+        said = {key: value for key, value in said.items() if value is not None}
+        return model._replace(aliases=aliases, **said), notes
+
+
+NO_SETTINGS = Settings()
 
 
 def file_model(path: Path) -> FileModel:
@@ -111,7 +154,7 @@ def bare_model(
             }
             for number, path in model.versions.items()
         ],
-        "aliases": {},
+        "aliases": dict(model.aliases),
         "split": [{"version": model.default, "arm": "main", "weight": 1}],
         "batching": batching,
         "limits": defaults.model_limits_document(),

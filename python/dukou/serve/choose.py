@@ -14,8 +14,10 @@ from typing import Any
 from dukou.base.errors import InputError, RemoteError, relay_error
 from dukou.base.ids import ModelName, parse_model_name
 from dukou.deploy.door import LOOPBACK, Door, check_networks
+from dukou.deploy.dropin.tensorflow import is_server_config, load_server_config
+from dukou.deploy.dropin.triton import Policy
 from dukou.deploy.override import NO_OVERRIDE, Override
-from dukou.serve.bare import FileModel, file_model, name_of_file
+from dukou.serve.bare import NO_SETTINGS, FileModel, Settings, file_model, name_of_file
 from dukou.serve.find import find_engine, find_runtime
 from dukou.serve.follow import Followed
 from dukou.serve.listen import is_loopback
@@ -60,12 +62,13 @@ def choose(
     override: Override = NO_OVERRIDE,
     ports: Mapping[str, int] | None = None,
     follow: bool = True,
+    settings: Settings = NO_SETTINGS,
 ) -> Order:
     """What to serve, every part of it checked as far as it can be without starting anything.
 
     Args:
         models: files, folders of projects (their models' champions) or of models, deployment
-            documents, or references: `digits`, `digits:3`, `digits@champion`.
+            documents, TensorFlow Serving's configurations, or references: `digits`, `digits:3`, `digits@champion`.
         home: DUKOU_HOME, where conversions are kept.
         names: what the models are served as, in their order; fewer leave the rest their own names.
         host: the address that is listened on.
@@ -80,6 +83,7 @@ def choose(
         override: what is said of every model in place of its deployment's word.
         ports: of further sockets, by their names.
         follow: whether what is put into a folder of models later is served too.
+        settings: what is said of every model of a folder beside it.
 
     Raises:
         InputError: `formats.*`, `folder.*`, `usage.invalid`, `config.invalid`.
@@ -104,6 +108,19 @@ def choose(
         converted[path] = _as_onnx(path, home, trust_pickle=trust_pickle)
         return converted[path]
 
+    def add_folder(
+        path: Path, said: ModelName | None, word: str, policy: Policy | None, settings: Settings
+    ) -> None:
+        found = read_repository(path, convert, policy=policy, trust_code=trust_pickle)
+        named = _named(found.models, said, word)
+        _claim(named, taken)
+        for name, model in named.items():
+            files[name], left_out = settings.upon(name, model)
+            notes.extend(left_out)
+        golden.update(found.golden)
+        notes.extend(found.notes)
+        folders.append(Followed(path, said, policy, converted, settings))
+
     for index, word in enumerate(models):
         said = parse_model_name(names[index]) if index < len(names) else None
         text = model_of_project(word) or word
@@ -113,14 +130,22 @@ def choose(
             documents.append(path.absolute())
             continue
         is_file = names_a_file(text, path)
+        if is_file and is_server_config(path):
+            _refuse_name(word, said)
+            configured, left_out = load_server_config(path)
+            notes += left_out
+            for each in configured:
+                if not each.path.is_dir():
+                    raise InputError(
+                        "formats.not-found",
+                        f"there is no folder at `{each.path}`, of `{each.name}`",
+                    )
+                own = settings._replace(labels=each.labels)
+                model_name = parse_model_name(each.name)
+                add_folder(each.path, model_name, str(each.path), policy or each.policy, own)
+            continue
         if is_file and path.is_dir() and is_repository(path):
-            found = read_repository(path, convert, policy=policy, trust_code=trust_pickle)
-            named = _named(found.models, said, word)
-            _claim(named, taken)
-            files |= named
-            golden |= found.golden
-            notes += found.notes
-            folders.append(Followed(path, said, policy, converted))
+            add_folder(path, said, word, policy, settings)
             # What is laid beside its models later can be loaded by whoever may manage.
             stores.append(path.resolve())
             continue

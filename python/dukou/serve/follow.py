@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from dukou.base.errors import DukouError, InputError
 from dukou.base.ids import ModelName
 from dukou.deploy.dropin.triton import Policy
-from dukou.serve.bare import FileModel
+from dukou.serve.bare import NO_SETTINGS, FileModel, Settings
 from dukou.serve.local_api import LocalApi
 from dukou.serve.repository import read_repository
 
@@ -33,12 +33,14 @@ class Followed(NamedTuple):
         name: what its only model is served as; the folder's word where None.
         policy: which versions are served; its models' own word where None.
         converted: files of other kinds → what was made of them at the start.
+        settings: what is said of its models elsewhere.
     """
 
     path: Path
     name: ModelName | None
     policy: Policy | None
     converted: Converted
+    settings: Settings = NO_SETTINGS
 
 
 class Follower:
@@ -157,6 +159,7 @@ def _read(folder: Followed) -> Files:
         )
 
     found = read_repository(folder.path, convert, policy=folder.policy, trust_code=True).models
+    found = {name: folder.settings.upon(name, model)[0] for name, model in found.items()}
     if folder.name is None:
         return found
     if len(found) != 1:

@@ -7,12 +7,14 @@ Standard library only: `dukou serve` reads it.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from dukou.base.errors import InputError
 
 # Deeper than any configuration; a file made to exhaust the stack is refused instead.
 _DEEPEST = 32
+_LARGEST_FILE = 1 << 20
 _TOKEN = re.compile(
     r"""(?P<space>[\s]+|\#[^\n]*)
     |(?P<name>[A-Za-z_][A-Za-z0-9_.]*)
@@ -51,6 +53,71 @@ def parse_text(text: str, source: str) -> Message:
         InputError: `folder.invalid-config`, with the line where reading stopped.
     """
     return _Parser(text, source).message(end="", depth=0)
+
+
+def load_text(path: Path) -> Message:
+    """A file in the text format, read.
+
+    Raises:
+        InputError: `folder.invalid-config`: it is not in the format; `formats.not-found`: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+    except OSError as error:
+        raise InputError(
+            "formats.not-found", f"`{path}` cannot be read: {error.strerror}"
+        ) from error
+    if len(content) > _LARGEST_FILE:
+        raise InputError("folder.invalid-config", f"`{path}` is larger than 1 MiB")
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            "folder.invalid-config", f"`{path}` is not UTF-8 from byte {error.start} on"
+        ) from error
+    return parse_text(text, str(path))
+
+
+class Fields:
+    """Reads fields of a file's messages, each as what it has to be.
+
+    Args:
+        source: the file, for errors.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+
+    def wrong(self, field: str, what: str) -> InputError:
+        """The error of a field that is not what it has to be."""
+        return InputError("folder.invalid-config", f"`{self._source}`: `{field}` {what}")
+
+    def text(self, message: Message, field: str) -> str | None:
+        """A text; None where it is empty or not there."""
+        value = message.get(field, [None])[-1]
+        if value is not None and not isinstance(value, str):
+            raise self.wrong(field, f"is a text, and is `{value}`")
+        return value or None
+
+    def integer(
+        self, message: Message, field: str, *, least: int, most: int = 1 << 40
+    ) -> int | None:
+        """An integer of a range; None where it is not there."""
+        value = message.get(field, [None])[-1]
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise self.wrong(field, f"is an integer from {least} on, and is `{value}`")
+        return value
+
+    def messages(self, message: Message, field: str) -> list[Message]:
+        """The messages of a field."""
+        values = message.get(field, [])
+        for value in values:
+            if not isinstance(value, dict):
+                raise self.wrong(field, f"is a message, and is `{value}`")
+        return values
 
 
 class _Parser:

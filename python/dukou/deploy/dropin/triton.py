@@ -9,12 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dukou.base.errors import InputError
-from dukou.deploy.dropin.text_format import Message, parse_text
+from dukou.deploy.dropin.text_format import Fields, Message, load_text
 
 # Fields whose meaning a server of ONNX files has by itself.
 _SILENT = {"name", "platform", "backend", "runtime", "input", "output", "metric_tags"}
-_LARGEST_FILE = 1 << 20
 
 
 class Policy(NamedTuple):
@@ -70,41 +68,47 @@ def load_config(path: Path) -> ModelConfig:
         InputError: `folder.invalid-config`: it is not in the text format, or a field holds what it may not;
             `formats.not-found`: it cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE + 1)
-    except OSError as error:
-        raise InputError(
-            "formats.not-found", f"`{path}` cannot be read: {error.strerror}"
-        ) from error
-    if len(content) > _LARGEST_FILE:
-        raise InputError("folder.invalid-config", f"`{path}` is larger than 1 MiB")
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            "folder.invalid-config", f"`{path}` is not UTF-8 from byte {error.start} on"
-        ) from error
-    return _Reading(parse_text(text, str(path)), str(path)).config()
+    return _Reading(load_text(path), str(path)).config()
 
 
-class _Reading:
+def read_policy(fields: Fields, message: Message, field: str) -> Policy | None:
+    """A version policy, which Triton and TensorFlow Serving write alike; None where there is none.
+
+    Raises:
+        InputError: `folder.invalid-config`.
+    """
+    for policy in fields.messages(message, field):
+        if "all" in policy:
+            return Policy(latest=None)
+        for latest in fields.messages(policy, "latest"):
+            return Policy(latest=fields.integer(latest, "num_versions", least=1) or 1)
+        for specific in fields.messages(policy, "specific"):
+            numbers = specific.get("versions", [])
+            if not numbers or not all(type(n) is int and n >= 0 for n in numbers):
+                raise fields.wrong(field, "names versions by their numbers")
+            return Policy(numbers=tuple(numbers))
+        if policy:
+            raise fields.wrong(field, f"is `{next(iter(policy))}`, not a policy")
+    return None
+
+
+class _Reading(Fields):
     """One config, field by field; whatever nobody asked for is left out."""
 
     def __init__(self, said: Message, source: str) -> None:
+        super().__init__(source)
         self._said = said
-        self._source = source
         self._left_out: list[str] = []
 
     def config(self) -> ModelConfig:
         said = self._said
-        batch = self._integer(said, "max_batch_size", least=0)
+        batch = self.integer(said, "max_batch_size", least=0)
         config = ModelConfig(
-            name=self._text(said, "name"),
-            kind=self._text(said, "platform") or self._text(said, "backend") or "",
+            name=self.text(said, "name"),
+            kind=self.text(said, "platform") or self.text(said, "backend") or "",
             file_name=self._file_name(said, "default_model_filename"),
             labels_file=self._labels(),
-            policy=self._policy(),
+            policy=read_policy(self, said, "version_policy"),
             max_rows=min(batch, 65536) if batch else None,
             delay_us=self._delay(),
             instances=self._instances(),
@@ -121,65 +125,24 @@ class _Reading:
         self._left_out += [name for name in said if name not in known]
         return config._replace(left_out=tuple(dict.fromkeys(self._left_out)))
 
-    def _wrong(self, field: str, what: str) -> InputError:
-        return InputError("folder.invalid-config", f"`{self._source}`: `{field}` {what}")
-
-    def _text(self, message: Message, field: str) -> str | None:
-        value = message.get(field, [None])[-1]
-        if value is not None and not isinstance(value, str):
-            raise self._wrong(field, f"is a text, and is `{value}`")
-        return value or None
-
     def _file_name(self, message: Message, field: str) -> str | None:
-        name = self._text(message, field)
+        name = self.text(message, field)
         if name is not None and ("/" in name or name in (".", "..")):
-            raise self._wrong(field, f"is a file's name, and is `{name}`")
+            raise self.wrong(field, f"is a file's name, and is `{name}`")
         return name
-
-    def _integer(
-        self, message: Message, field: str, *, least: int, most: int = 1 << 40
-    ) -> int | None:
-        value = message.get(field, [None])[-1]
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise self._wrong(field, f"is an integer from {least} on, and is `{value}`")
-        return value
-
-    def _messages(self, message: Message, field: str) -> list[Message]:
-        values = message.get(field, [])
-        for value in values:
-            if not isinstance(value, dict):
-                raise self._wrong(field, f"is a message, and is `{value}`")
-        return values
 
     def _labels(self) -> str | None:
         named = [
             name
-            for output in self._messages(self._said, "output")
+            for output in self.messages(self._said, "output")
             if (name := self._file_name(output, "label_filename")) is not None
         ]
         return named[0] if named else None
 
-    def _policy(self) -> Policy | None:
-        for policy in self._messages(self._said, "version_policy"):
-            if "all" in policy:
-                return Policy(latest=None)
-            for latest in self._messages(policy, "latest"):
-                return Policy(latest=self._integer(latest, "num_versions", least=1) or 1)
-            for specific in self._messages(policy, "specific"):
-                numbers = specific.get("versions", [])
-                if not numbers or not all(type(n) is int and n >= 0 for n in numbers):
-                    raise self._wrong("version_policy", "names versions by their numbers")
-                return Policy(numbers=tuple(numbers))
-            if policy:
-                raise self._wrong("version_policy", f"is `{next(iter(policy))}`, not a policy")
-        return None
-
     def _delay(self) -> int | None:
         delay = None
-        for batching in self._messages(self._said, "dynamic_batching"):
-            found = self._integer(batching, "max_queue_delay_microseconds", least=0)
+        for batching in self.messages(self._said, "dynamic_batching"):
+            found = self.integer(batching, "max_queue_delay_microseconds", least=0)
             delay = delay if found is None else min(found, 1_000_000)
             # Preferred sizes and kept order change no answer, and nothing waits for a size here.
             ignored = {"preferred_batch_size", "max_queue_delay_microseconds"}
@@ -190,21 +153,21 @@ class _Reading:
 
     def _instances(self) -> int | None:
         total = 0
-        for group in self._messages(self._said, "instance_group"):
+        for group in self.messages(self._said, "instance_group"):
             if str(group.get("kind", [""])[-1]) == "KIND_GPU" or "gpus" in group:
                 self._left_out.append("instance_group with GPUs (`--provider cuda` runs on one)")
                 continue
-            total += self._integer(group, "count", least=0) or 1
+            total += self.integer(group, "count", least=0) or 1
             ignored = {"name", "count", "kind"}
             self._left_out += [f"instance_group.{name}" for name in group if name not in ignored]
         return min(total, 256) or None
 
     def _threads(self) -> int | None:
         threads = None
-        for parameter in self._messages(self._said, "parameters"):
-            key = self._text(parameter, "key") or "?"
-            value: Any = next(iter(self._messages(parameter, "value")), {})
-            text = self._text(value, "string_value") or ""
+        for parameter in self.messages(self._said, "parameters"):
+            key = self.text(parameter, "key") or "?"
+            value: Any = next(iter(self.messages(parameter, "value")), {})
+            text = self.text(value, "string_value") or ""
             if key == "intra_op_thread_count" and text.isdigit() and 1 <= int(text) <= 256:
                 threads = int(text)
             elif not (key == "intra_op_thread_count" and text == "0"):
