@@ -17,6 +17,7 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from tests import serving
 from tests.boundary.tensorflow_stubs import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -27,6 +28,7 @@ from tests.boundary.tensorflow_stubs import (
     prediction_service_pb2_grpc,
 )
 from tests.migration import Migration, Servers, migrating, two_servers
+from tests.secure import make_key
 from tests.serving import House, write_model
 
 ROWS = np.array([[1.0, 2.0, 3.0, 4.0], [0.5, -1.5, 2.25, 0.0]], np.float32)
@@ -251,6 +253,23 @@ def test_the_new_side_gone_the_old_takes_over(servers: Servers, tmp_path: Path) 
         assert "[server.not-running]" in again.stderr
 
 
+def test_ours_over_tls_with_a_key(servers: Servers, tmp_path: Path) -> None:
+    _, old, _ = servers
+    model = write_model(tmp_path / "m.onnx")
+    with serving.house() as house:
+        key = make_key(house, "migration", "--role", "predict")
+        with (
+            house.serving("--secure", model) as new,
+            migrating(house, _grpc(old.url), new.url, "--key", key) as migration,
+            triton.InferenceServerClient(_authority(migration)) as client,
+        ):
+            _infer(client, "m")
+            report = migration.report()
+            assert (report["compared"], report["equal"]) == (1, 1), report["differences"]
+            assert migration.say("--flip").returncode == 0
+            _infer(client, "m")
+
+
 # --- servers that behave as servers may ---
 
 
@@ -294,7 +313,8 @@ def test_metadata_deadlines_and_errors_pass_both_ways(servers: Servers) -> None:
         heard["left"] = context.time_remaining()
         heard["messages"] = list(requests)
         context.send_initial_metadata((("x-begin", "here"),))
-        context.set_trailing_metadata((("x-end", "there"), ("facts-bin", b"\x00\xff")))
+        details = ("grpc-status-details-bin", b"\x08\x08")
+        context.set_trailing_metadata((("x-end", "there"), ("facts-bin", b"\x00\xff"), details))
         yield b"first"
         context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no more of it")
 
@@ -315,6 +335,7 @@ def test_metadata_deadlines_and_errors_pass_both_ways(servers: Servers) -> None:
             assert call.details() == "no more of it"
             trailing = dict(call.trailing_metadata())
             assert (trailing["x-end"], trailing["facts-bin"]) == ("there", b"\x00\xff")
+            assert trailing["grpc-status-details-bin"] == b"\x08\x08"
         report = migration.report()
     assert heard["messages"] == [b"one", b"", b"three"]
     assert (heard["metadata"]["x-own"], heard["metadata"]["trace-bin"]) == ("kept", b"\x01\x02")
@@ -377,6 +398,27 @@ def test_an_old_server_that_is_gone_is_unavailable(servers: Servers, tmp_path: P
         assert caught.value.status() == "StatusCode.UNAVAILABLE"
         report = migration.report()
     assert (report["failed"], report["forwarded"]) == (1, {"old": 0, "new": 0})
+
+
+def test_an_answer_that_cannot_be_compared_keeps_no_other_from_it(servers: Servers) -> None:
+    house, _, new = servers
+
+    def answer(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
+        list(requests)
+        # Deeper than Python reads.
+        said = b"[" * 100_000
+        yield b"\x0a" + b"\xa0\x8d\x06" + said
+
+    calls = {PING: _healthy, PREDICTIONS: answer}
+    with scripted(calls) as old, migrating(house, old, new.url) as migration:
+        with grpc.insecure_channel(_authority(migration)) as channel:
+            predict = channel.unary_unary(PREDICTIONS)
+            entry = b"\x0a\x04data\x12\x0e[[1, 2, 3, 4]]"
+            request = b"\x0a\x01m\x1a" + bytes([len(entry)]) + entry
+            for _ in range(12):
+                predict(request, timeout=20)
+        report = migration.report()
+    assert report["compared"] + report["unanswered"] == 12, report
 
 
 @pytest.mark.parametrize(

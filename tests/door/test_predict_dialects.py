@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, save
 from tests import serving
+from tests.secure import make_key
 from tests.serving import RunningServer, write_model
 
 from dukou.serve.dialects.table import DIALECTS
@@ -128,4 +129,53 @@ def test_nobody_listens_there(server: RunningServer) -> None:
     done = server.house.dukou(*words)
     assert done.returncode == 3
     assert "[server.not-running]" in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_over_tls_with_a_key(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "m.onnx")
+    with serving.house() as house:
+        key = make_key(house, "caller", "--role", "predict")
+        with house.serving("--secure", model) as server:
+            words = ("predict", "m", json.dumps(ROWS), "--json", "--dialect", "v2-grpc")
+            found = []
+            for url in (server.url, server.url.replace("https", "grpcs")):
+                done = house.dukou(*words, "--url", url, "--key", key)
+                assert done.returncode == 0, done.stderr
+                found.append(done.stdout)
+            assert found[0] == found[1]
+            certificate = str(server.facts["certificate"])
+            named = house.dukou(*words, "--url", server.url, "--key", key, "--cacert", certificate)
+            assert (named.returncode, named.stdout) == (0, found[0])
+            refused = house.dukou(*words, "--url", server.url)
+            assert "[access." in refused.stderr
+
+
+@pytest.mark.parametrize("dialect", ["v2-grpc", "tensorflow-grpc"])
+@pytest.mark.parametrize(
+    ("model", "request_", "code"),
+    [
+        ("m", {"inputs": [{"name": "x", "shape": [1, 4], "data": [1, 2, 3, 4]}]}, "data.mismatch"),
+        ("m", {"inputs": [{"name": "x", "datatype": "FP32", "shape": ["a"], "data": []}]}, "data."),
+        (
+            "m",
+            {"inputs": [{"name": "x", "datatype": "INT32", "shape": [1], "data": [1.7]}]},
+            "data.",
+        ),
+        ("m", {"inputs": [{"name": "x", "datatype": "BYTES", "shape": [1], "data": [3]}]}, "data."),
+        (
+            "m",
+            {"inputs": [{"name": "x", "datatype": "COMPLEX", "shape": [1], "data": [3]}]},
+            "data.",
+        ),
+        ("m:99999999999999999999", [[1, 2, 3, 4]], "request.unknown-version"),
+    ],
+)
+def test_what_cannot_be_sent_is_said(
+    server: RunningServer, dialect: str, model: str, request_: object, code: str
+) -> None:
+    words = ("predict", model, json.dumps(request_), "--dialect", dialect, "--url", server.url)
+    done = server.house.dukou(*words)
+    assert done.returncode != 0
+    assert f"[{code}" in done.stderr, done.stderr
     assert len(done.stderr.splitlines()) == 2

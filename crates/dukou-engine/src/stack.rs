@@ -110,8 +110,6 @@ where
     if let Some(called) = stream::begun_by(&head) {
         return stream::answer(head, body, door, called);
     }
-    // Whoever leaves its answers where they are waits with its next request.
-    let _asked = door.watch.asked().await;
     let mut visit = Visit::begin(door, &head.headers);
     let announced = !body.is_end_stream();
     let mut body = pin!(body);

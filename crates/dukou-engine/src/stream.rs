@@ -189,9 +189,7 @@ impl Stream {
         let mut answers = InOrder::default();
         loop {
             let watch = &self.door.watch;
-            let hears =
-                incoming.open && answers.len() < SIDE_BY_SIDE && watch.has_room(answers.len());
-            let waits = incoming.open && !watch.has_room(0);
+            let hears = incoming.open && answers.len() < SIDE_BY_SIDE;
             select! {
                 biased;
                 spoken = answers.next(), if !answers.is_empty() => match spoken {
@@ -205,8 +203,6 @@ impl Stream {
                     Ok(None) => incoming.open = false,
                     Err(failure) => return self.broken(&failure),
                 },
-                // Answers that wait to be taken are taken first.
-                () = watch.room(), if waits => {}
                 // Nothing is lost: what was heard is answered, and then the stream ends.
                 () = self.door.engine.drain.begun(), if incoming.open => incoming.open = false,
                 else => break,

@@ -6,9 +6,8 @@
 //! bytes arrive that no request accounts for yet; the worker looks over its connections once a tick.
 //! An idle connection between requests owes nothing and may stay.
 //!
-//! What has been answered and not been taken is counted in bytes. A client that asks on and reads nothing
-//! is asked to wait once that is much, so that what it makes us hold is bounded; one that takes not a byte
-//! for very long is let go.
+//! What has been answered and not been taken is counted in bytes. A client that takes not a byte of it for
+//! very long is let go, and one that leaves much of it much sooner.
 
 use std::{
     future::Future as _,
@@ -16,10 +15,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{
-            AtomicBool, AtomicU64, AtomicUsize,
-            Ordering::{Relaxed, SeqCst},
-        },
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -38,8 +34,8 @@ use crate::{refused::Rewriter, stack::Door};
 pub const TICKS: u64 = 8;
 /// How many ticks a client may take nothing of the answers that wait for it: five minutes, by default.
 const UNTAKEN_TICKS: u64 = 30 * TICKS;
-/// Bytes of answers that may wait for a client before its next request does.
-const UNTAKEN_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of answers that are much: while so many wait, a client may take nothing for no longer than its head.
+const UNTAKEN_BYTES: usize = 64 * 1024 * 1024;
 /// A piece of an answer that is smaller is not counted: a connection cannot have many of them open.
 const COUNTED: usize = 16 * 1024;
 
@@ -63,16 +59,8 @@ pub struct Watch {
     unread: AtomicBool,
     /// Bytes of answers that have not been taken.
     untaken: AtomicUsize,
-    /// Requests whose answers are to come, each as large as the largest so far, for all that is known.
-    asked: AtomicUsize,
-    /// Bytes of the largest piece of an answer so far.
-    largest: AtomicUsize,
     /// The tick at which the client last took some, or began to have some to take.
     took: AtomicU64,
-    /// Requests that wait for room.
-    waiting: AtomicUsize,
-    /// Rung when there is more of it.
-    rung: Notify,
     /// Rung when the connection should end: at once where it stalled, gracefully otherwise.
     end: Notify,
 }
@@ -102,11 +90,7 @@ impl Watch {
             forsaken: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             untaken: AtomicUsize::new(0),
-            asked: AtomicUsize::new(0),
-            largest: AtomicUsize::new(0),
             took: AtomicU64::new(0),
-            waiting: AtomicUsize::new(0),
-            rung: Notify::new(),
             end: Notify::new(),
         }
     }
@@ -136,7 +120,9 @@ impl Watch {
             self.stalled.store(true, Relaxed);
             self.end.notify_one();
         }
-        if self.untaken.load(Relaxed) != 0 && now > self.took.load(Relaxed) + UNTAKEN_TICKS {
+        let untaken = self.untaken.load(Relaxed);
+        let patience = if untaken < UNTAKEN_BYTES { UNTAKEN_TICKS } else { TICKS };
+        if untaken != 0 && now > self.took.load(Relaxed) + patience {
             self.forsaken.store(true, Relaxed);
             self.end.notify_one();
         }
@@ -150,47 +136,7 @@ impl Watch {
         if self.untaken.fetch_add(piece.len(), Relaxed) == 0 {
             self.took.store(self.tick.load(Relaxed), Relaxed);
         }
-        self.largest.fetch_max(piece.len(), Relaxed);
         Bytes::from_owner(Counted { piece, watch: Arc::clone(self) })
-    }
-
-    /// Whether there is room for one more answer, beside those that wait for the client, those that are to
-    /// come, and so many others.
-    pub fn has_room(&self, others: usize) -> bool {
-        let untaken = self.untaken.load(SeqCst);
-        let asked = self.asked.load(SeqCst).saturating_add(others);
-        let coming = asked.saturating_mul(self.largest.load(Relaxed));
-        (untaken == 0 && asked == 0) || untaken.saturating_add(coming) < UNTAKEN_BYTES
-    }
-
-    /// Waits until the client has taken enough of what it asked for.
-    pub async fn room(&self) {
-        if self.has_room(0) {
-            return;
-        }
-        let _waiting = Waiting::begin(&self.waiting);
-        loop {
-            // Whoever rings meanwhile is heard.
-            let rung = self.rung.notified();
-            if self.has_room(0) {
-                return;
-            }
-            rung.await;
-        }
-    }
-
-    /// There may be more room: whoever waits looks again.
-    fn ring(&self) {
-        if self.waiting.load(SeqCst) != 0 {
-            self.rung.notify_waiters();
-        }
-    }
-
-    /// Room for the answer of a request, waited for; it is given back with the guard.
-    pub async fn asked(self: &Arc<Self>) -> Asked {
-        self.room().await;
-        self.asked.fetch_add(1, SeqCst);
-        Asked(Arc::clone(self))
     }
 
     fn wrote(&self, count: usize) {
@@ -228,22 +174,6 @@ impl Watch {
     }
 }
 
-/// One that waits for room, counted for as long as it does.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn begin(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, SeqCst);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, SeqCst);
-    }
-}
-
 /// A piece of an answer that a connection still holds.
 struct Counted {
     piece: Bytes,
@@ -258,19 +188,7 @@ impl AsRef<[u8]> for Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.watch.untaken.fetch_sub(self.piece.len(), SeqCst);
-        self.watch.ring();
-    }
-}
-
-/// A request whose answer is to come.
-#[derive(Debug)]
-pub struct Asked(Arc<Watch>);
-
-impl Drop for Asked {
-    fn drop(&mut self) {
-        self.0.asked.fetch_sub(1, SeqCst);
-        self.0.ring();
+        self.watch.untaken.fetch_sub(self.piece.len(), Relaxed);
     }
 }
 
@@ -460,36 +378,29 @@ mod tests {
         let (tick, watch) = watched();
         drop(watch.request());
         watch.owes_since.store(0, Relaxed);
+        let forsaken_after = |ticks| {
+            tick.fetch_add(ticks, Relaxed);
+            watch.check();
+            watch.forsaken.load(Relaxed)
+        };
         let small = watch.counted(Bytes::from_static(b"{}"));
-        let piece = Bytes::from(vec![7; UNTAKEN_BYTES / 2]);
-        let (first, second) = (watch.counted(piece.clone()), watch.counted(piece.clone()));
-        assert_eq!((&*small, &*first), (b"{}".as_slice(), &*piece));
-        assert!(!watch.has_room(0));
-        let mut waits = Box::pin(watch.asked());
-        let mut context = Context::from_waker(std::task::Waker::noop());
-        assert!(waits.as_mut().poll(&mut context).is_pending());
-        drop(first);
-        let Poll::Ready(asked) = waits.as_mut().poll(&mut context) else { panic!("there is room") };
-        assert_eq!(watch.waiting.load(Relaxed), 0);
-        // What is to come counts as much as the largest that came.
-        assert!(!watch.has_room(0));
-        drop(asked);
-        assert!(watch.has_room(0) && !watch.has_room(1));
-        tick.fetch_add(UNTAKEN_TICKS, Relaxed);
+        assert_eq!((&*small, watch.untaken.load(Relaxed)), (b"{}".as_slice(), 0));
+        let half = Bytes::from(vec![7; UNTAKEN_BYTES / 2]);
+        let first = watch.counted(half.clone());
+        assert_eq!(first, half);
+        assert!(!forsaken_after(UNTAKEN_TICKS));
         watch.wrote(1);
-        tick.fetch_add(UNTAKEN_TICKS, Relaxed);
-        watch.check();
-        assert!(!watch.forsaken.load(Relaxed));
-        tick.fetch_add(1, Relaxed);
-        watch.check();
-        assert!(watch.forsaken.load(Relaxed));
-        drop(second);
+        assert!(!forsaken_after(UNTAKEN_TICKS));
+        assert!(forsaken_after(1));
+        drop(first);
         assert_eq!(watch.untaken.load(Relaxed), 0);
         // With nothing to take a connection may be as quiet as it likes.
         watch.forsaken.store(false, Relaxed);
-        tick.fetch_add(10 * UNTAKEN_TICKS, Relaxed);
-        watch.check();
-        assert!(!watch.forsaken.load(Relaxed));
+        assert!(!forsaken_after(10 * UNTAKEN_TICKS));
+        // Of much that waits something must be taken soon.
+        let _much = [watch.counted(half.clone()), watch.counted(half)];
+        assert!(!forsaken_after(TICKS));
+        assert!(forsaken_after(1));
     }
 
     #[test]

@@ -112,7 +112,7 @@ def _show(report: dict[str, Any], *, as_json: bool) -> None:
 
 def _order(arguments: argparse.Namespace) -> Order:
     from dukou.base.errors import InputError
-    from dukou.serve.client import client_tls, key_of
+    from dukou.serve.client import client_tls, key_of, trusted_pem
     from dukou.serve.migrate.address import parse_address
     from dukou.serve.migrate.compare import Tolerance
     from dukou.serve.migrate.process import Order
@@ -132,18 +132,25 @@ def _order(arguments: argparse.Namespace) -> Order:
             "usage.invalid", f"`{old.url}` is asked over HTTP, and `{new.url}` names gRPC"
         )
     secure = old.is_secure or new.is_secure
-    tls: ssl.SSLContext | None = client_tls(arguments.cacert) if secure else None
+    tls: ssl.SSLContext | None = None
+    roots = None
     if old.speaks_grpc:
-        from dukou.serve.calls import check_grpc
+        from dukou.serve.calls import Roots, check_grpc
 
         check_grpc()
-        from dukou.serve.migrate.grpc.peer import detect_grpc_peer as detect
+        from dukou.serve.migrate.grpc.peer import detect_grpc_peer
+
+        roots = Roots(trusted_pem(arguments.cacert)) if secure else None
+        server = detect_grpc_peer(old, roots)
     else:
-        from dukou.serve.migrate.http.peer import detect_peer as detect
+        from dukou.serve.migrate.http.peer import detect_peer
+
+        tls = client_tls(arguments.cacert) if secure else None
+        server = detect_peer(old, tls)
     return Order(
         old=old,
         new=new,
-        server=detect(old, tls),
+        server=server,
         host=arguments.host,
         port=old.port if arguments.port is None else arguments.port,
         insecure=arguments.insecure,
@@ -151,6 +158,7 @@ def _order(arguments: argparse.Namespace) -> Order:
         share=arguments.share,
         key=key_of(arguments.key, "https" if new.is_secure else "http", new.host),
         tls=tls,
+        roots=roots,
     )
 
 

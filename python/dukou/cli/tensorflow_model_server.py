@@ -47,7 +47,7 @@ _NOT_HONOURED = {
     "grpc_socket_path": "no socket of Unix is listened on",
     "rest_api_timeout_in_ms": "a request's time is what its client says",
     "rest_api_enable_cors_support": "browsers of other sites are not answered",
-    "model_config_file_poll_wait_seconds": "the file is read once; HandleReloadConfigRequest changes what is served",
+    "model_config_file_poll_wait_seconds": "the file is read once, at the start",
     "enable_per_model_batching_parameters": "one file is for all models",
     "tensorflow_session_config_file": "no session of TensorFlow runs here",
     "platform_config_file": "no session of TensorFlow runs here",
@@ -158,7 +158,7 @@ def translate(
         instances=batching.instances,
         threads=_threads(arguments),
     )
-    words = ["--like", "tensorflow-serving", "--host", arguments.host]
+    words = ["--like", "tensorflow-serving", f"--host={arguments.host}"]
     if arguments.file_system_poll_wait_seconds == 0:
         words.append("--no-follow")
     switches = ("secure", "insecure", "json")
@@ -200,7 +200,7 @@ def _models(arguments: argparse.Namespace) -> list[str]:
         )
     if not path.is_dir():
         raise InputError("formats.not-found", f"there is no folder at `{path}`")
-    return ["--name", arguments.model_name, str(path)]
+    return [f"--name={arguments.model_name}", str(path)]
 
 
 def _ports(arguments: argparse.Namespace) -> dict[str, int]:

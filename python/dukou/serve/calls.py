@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import importlib.util
-import ssl
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 from dukou.base.errors import DukouError, RemoteError, ResourceError, StateError
 from dukou.serve.local_api import error_of_answer
@@ -25,14 +23,14 @@ def check_grpc() -> None:
         raise ResourceError("client.no-grpc", f"`grpcio` is not installed for `{sys.executable}`")
 
 
-def trusted(tls: ssl.SSLContext | None) -> bytes | None:
-    """The certificates that a context trusts, as PEM; None where it names none: gRPC's own then."""
-    certificates = [] if tls is None else tls.get_ca_certs(binary_form=True)
-    lines = []
-    for certificate in certificates:
-        text = base64.encodebytes(certificate).decode("ascii")
-        lines.append(f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n")
-    return "".join(lines).encode("ascii") or None
+class Roots(NamedTuple):
+    """What a server's certificate is checked against.
+
+    Attributes:
+        pem: certificates; None: those that gRPC brings.
+    """
+
+    pem: bytes | None
 
 
 class Calls:
@@ -43,7 +41,7 @@ class Calls:
         authority: host and port.
         timeout_s: of one call.
         key: what is shown to it.
-        tls: what its certificate is checked with; None: in clear.
+        roots: what its certificate is checked against; None: in clear.
     """
 
     def __init__(
@@ -53,7 +51,7 @@ class Calls:
         timeout_s: float,
         *,
         key: str | None,
-        tls: ssl.SSLContext | None,
+        roots: Roots | None,
     ) -> None:
         check_grpc()
         import grpc
@@ -61,10 +59,10 @@ class Calls:
         self._url = url
         self._timeout_s = timeout_s
         self._metadata = () if key is None else (("authorization", f"Bearer {key}"),)
-        if tls is None:
+        if roots is None:
             self._channel = grpc.insecure_channel(authority, OPTIONS)
         else:
-            credentials = grpc.ssl_channel_credentials(trusted(tls))
+            credentials = grpc.ssl_channel_credentials(roots.pem)
             self._channel = grpc.secure_channel(authority, credentials, OPTIONS)
 
     def ask(self, method: str, target: str, content: Any = None) -> Any:

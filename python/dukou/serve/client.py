@@ -6,6 +6,7 @@ import http.client
 import json
 import urllib.parse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dukou.base.errors import DukouError, InputError, RemoteError, StateError, TrustError
@@ -15,6 +16,10 @@ from dukou.serve.local_api import error_of_answer
 
 if TYPE_CHECKING:
     import ssl
+
+
+# Where Debian and others keep what they trust.
+_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
 
 class Client:
@@ -54,15 +59,16 @@ class Client:
         self._dialect = load_dialect(dialect)
         secure = parts.scheme in ("https", "grpcs")
         shown = key_of(key, "https" if secure else "http", parts.hostname)
-        tls = client_tls(cacert) if secure else None
         self._way: Way
         if calls:
-            from dukou.serve.calls import Calls
+            from dukou.serve.calls import Calls, Roots
 
             host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
             authority = f"{host}:{port or (443 if secure else 80)}"
-            self._way = Calls(self.url, authority, timeout_s, key=shown, tls=tls)
+            roots = Roots(trusted_pem(cacert)) if secure else None
+            self._way = Calls(self.url, authority, timeout_s, key=shown, roots=roots)
         else:
+            tls = client_tls(cacert) if secure else None
             self._way = _Requests(self.url, parts, timeout_s, key=shown, tls=tls)
 
     def metadata(
@@ -255,6 +261,31 @@ def client_tls(cacert: str | None) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise InputError(
             "usage.invalid", f"the certificate `{said}` cannot be used: {error}"
+        ) from error
+
+
+def trusted_pem(cacert: str | None) -> bytes | None:
+    """What gRPC checks a server's certificate against, as PEM: as `client_tls`; None: gRPC's own roots.
+
+    Raises:
+        InputError: `usage.invalid`.
+    """
+    import ssl
+
+    said = resolve_setting("cacert", cacert).value
+    own = dukou_home_path() / "access" / "certificate.pem"
+    try:
+        if said is not None:
+            return Path(said).read_bytes()
+        if not own.is_file():
+            return None
+        usual = ssl.get_default_verify_paths().cafile
+        bundles = [Path(place) for place in (usual, _BUNDLE) if place is not None]
+        system = next((bundle.read_bytes() for bundle in bundles if bundle.is_file()), b"")
+        return system + b"\n" + own.read_bytes()
+    except OSError as error:
+        raise InputError(
+            "usage.invalid", f"the certificate `{said or own}` cannot be used: {error}"
         ) from error
 
 

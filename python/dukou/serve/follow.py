@@ -159,7 +159,9 @@ def _read(folder: Followed) -> Files:
         )
 
     found = read_repository(folder.path, convert, policy=folder.policy, trust_code=True).models
-    found = {name: folder.settings.upon(name, model)[0] for name, model in found.items()}
+    # A label whose version has gone is no reason to serve nothing new.
+    settings = folder.settings._replace(lenient=True)
+    found = {name: settings.upon(name, model)[0] for name, model in found.items()}
     if folder.name is None:
         return found
     if len(found) != 1:

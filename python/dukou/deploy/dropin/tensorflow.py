@@ -17,7 +17,7 @@ from dukou.deploy.dropin.text_format import Fields, Message, load_text
 from dukou.deploy.dropin.triton import Policy, read_policy
 
 _LIST = "model_config_list"
-_BEGINS = re.compile(r"(?:\s|#[^\n]*\n?)*(?:model_config_list|custom_model_config)\s*[:{]")
+_BEGINS = re.compile(r"(?:\s|#[^\n]*(?:\n|\Z))*(?:model_config_list|custom_model_config)\s*[:{<]")
 _SUFFIXES = (".config", ".conf", ".cfg", ".pbtxt", ".txt", ".prototxt")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 _HONOURED = {"name", "base_path", "model_version_policy", "version_labels"}

@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 
 from dukou.base.errors import InputError, RemoteError
 from dukou.serve.dialects.table import Ask, Document, Target
+from dukou.serve.dialects.v2_grpc import checked_inputs
 from dukou.serve.messages.schema import new_message, read_message
 from dukou.serve.messages.tensors import (
     read_tensorflow_tensors,
@@ -48,7 +49,7 @@ class TensorFlowGrpc:
         """`Predict`."""
         message = new_message("tf.PredictRequest")
         _fill(message.model_spec, target)
-        for each in request["inputs"]:
+        for each in checked_inputs(request):
             try:
                 write_tensorflow_tensor(each, message.inputs[each["name"]])
             except (LookupError, ValueError, TypeError, OverflowError) as error:
@@ -72,7 +73,7 @@ class TensorFlowGrpc:
 
 def _fill(spec: Any, target: Target) -> None:
     spec.name = target.model
-    if target.version is not None and target.version.isdecimal():
+    if target.version is not None and target.version.isdecimal() and len(target.version) < 19:
         spec.version.value = int(target.version)
     elif target.version is not None or target.alias is not None:
         spec.version_label = target.version or target.alias

@@ -46,7 +46,7 @@ class V2Grpc:
         message = new_message(
             "v2.ModelInferRequest", model_name=target.model, model_version=_version(target)
         )
-        for each in request["inputs"]:
+        for each in checked_inputs(request):
             message.inputs.add(name=each["name"], datatype=each["datatype"], shape=each["shape"])
             message.raw_input_contents.append(raw_of(each))
         answer = ask("CALL", _SERVICE + "ModelInfer", message.SerializeToString())
@@ -60,6 +60,29 @@ class V2Grpc:
     def infer_rows(self, ask: Ask, target: Target, rows: Sequence[Any]) -> Document:  # noqa: ARG002
         """Nobody asks for this: the protocol tells what a model takes."""
         raise InputError("usage.invalid", "V2 is asked in tensors, not in rows")
+
+
+def checked_inputs(request: Document) -> list[Document]:
+    """The inputs of a request, each with what a tensor has.
+
+    Raises:
+        InputError: `data.mismatch`: one has not.
+    """
+    inputs = request.get("inputs")
+    for each in inputs if isinstance(inputs, list) else [None]:
+        good = (
+            isinstance(each, dict)
+            and all(isinstance(each.get(key), str) for key in ("name", "datatype"))
+            and isinstance(each.get("shape"), list)
+            and all(type(extent) is int and 0 <= extent < 1 << 63 for extent in each["shape"])
+            and isinstance(each.get("data"), list)
+        )
+        if not good:
+            raise InputError(
+                "data.mismatch",
+                "an input of the request has not `name`, `datatype`, `shape` and flat `data`",
+            )
+    return list(inputs or [])
 
 
 def raw_of(tensor: Document) -> bytes:

@@ -46,7 +46,9 @@ def write_elements(datatype: str, elements: Sequence[Any]) -> bytes:
         ValueError, TypeError, OverflowError: an element is none of it.
     """
     if datatype == "BYTES":
-        texts = [each.encode() if isinstance(each, str) else bytes(each) for each in elements]
+        texts = [each.encode() if isinstance(each, str) else each for each in elements]
+        if not all(isinstance(text, bytes) for text in texts):
+            raise TypeError("an element is no text")
         return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
     import numpy as np
 
@@ -56,4 +58,8 @@ def write_elements(datatype: str, elements: Sequence[Any]) -> bytes:
         rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
         nan = np.isnan(bits.view(np.float32))
         return np.where(nan, (bits >> 16) | 0x40, rounded).astype("<u2").tobytes()
-    return np.asarray(elements, NUMPY[datatype]).tobytes()
+    given = np.asarray(elements)
+    held = np.asarray(elements, NUMPY[datatype])
+    if held.dtype.kind in "iub" and held.size and not np.array_equal(given, held):
+        raise ValueError("an element is no such whole number")
+    return held.tobytes()

@@ -116,5 +116,7 @@ class Mirror:
             self._tally.did_not_answer(copy, f"no answer in {_PATIENCE_S:g} s")
         except Unanswered as error:
             self._tally.did_not_answer(copy, str(error))
+        except Exception as error:  # noqa: BLE001 (an answer of any kind: the next copy is compared)
+            self._tally.did_not_answer(copy, f"it cannot be compared: {error!r}"[:300])
         else:
             self._tally.compared(copy, difference)

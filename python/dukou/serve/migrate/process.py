@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from dukou.base.errors import DukouError, StateError
 from dukou.deploy import defaults
+from dukou.serve.calls import Roots
 from dukou.serve.migrate.address import Address
 from dukou.serve.migrate.compare import Tolerance
 from dukou.serve.migrate.control import MigrationFolder, new_migration_folder
@@ -37,6 +38,7 @@ class Order(NamedTuple):
         share: of the inferences, so many are copied: 0 to 1.
         key: shown to ours; None: the client's own credentials.
         tls: what certificates are checked with.
+        roots: the same for gRPC.
     """
 
     old: Address
@@ -49,6 +51,7 @@ class Order(NamedTuple):
     share: float
     key: str | None
     tls: ssl.SSLContext | None
+    roots: Roots | None
 
 
 Report = dict[str, Any]
@@ -200,7 +203,7 @@ def _make_door(order: Order, mirror: Mirror, tally: Tally) -> Door:
     if order.old.speaks_grpc:
         from dukou.serve.migrate.grpc.door import GrpcDoor
 
-        return GrpcDoor(order.old, order.new, order.tls, order.key, mirror, tally)
+        return GrpcDoor(order.old, order.new, order.roots, order.key, mirror, tally)
     from dukou.serve.migrate.http.door import HttpDoor
 
     return HttpDoor(order.old, order.new, order.tls, order.key, mirror, tally)

@@ -8,6 +8,9 @@ LARGEST_COPY = 16 * 1024 * 1024
 COPIES_BYTES = 256 * 1024 * 1024
 
 
+_PIECE_BYTES = 64
+
+
 class Room:
     """Bytes that may be held for copies at once, of all requests together."""
 
@@ -29,8 +32,9 @@ class Room:
 class Kept:
     """Bytes that are kept for a copy, for as long as there is room; all or nothing of them."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Room, most: int = LARGEST_COPY) -> None:
         self._room = room
+        self._most = most
         self._held = 0
         self._pieces: list[bytes] | None = []
 
@@ -38,10 +42,12 @@ class Kept:
         """Keeps a piece; where there is no room for it nothing is kept any more."""
         if self._pieces is None:
             return
-        if self._held + len(piece) > LARGEST_COPY or not self._room.take(len(piece)):
+        # What Python needs beside its bytes counts too: small pieces are many.
+        cost = len(piece) + _PIECE_BYTES
+        if self._held + cost > self._most or not self._room.take(cost):
             self.drop()
             return
-        self._held += len(piece)
+        self._held += cost
         self._pieces.append(piece)
 
     def drop(self) -> None:

@@ -97,6 +97,10 @@ def test_other_files_are_none(tmp_path: Path) -> None:
     assert not is_server_config(_file(tmp_path, _list(MODEL), "models.onnx"))
     assert not is_server_config(_file(tmp_path, 'name: "m"', "config.pbtxt"))
     assert not is_server_config(tmp_path / "gone.config")
+    # A banner costs no time, however long; angle brackets are brackets.
+    banner = "#" * 4000 + "\n"
+    assert not is_server_config(_file(tmp_path, banner + "model_list {}", "banner.config"))
+    assert is_server_config(_file(tmp_path, banner + "model_config_list < >", "angle.config"))
     binary = tmp_path / "binary.config"
     binary.write_bytes(b"\xff\xfe\x00")
     assert not is_server_config(binary)

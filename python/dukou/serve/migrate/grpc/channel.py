@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 import grpc.aio
 
-from dukou.serve.calls import OPTIONS, trusted
+from dukou.serve.calls import OPTIONS, Roots
 from dukou.serve.migrate.address import Address
 
 # A server that comes back is found soon.
@@ -24,7 +23,8 @@ _CHANNEL_OPTIONS = [
 ]
 # What gRPC itself says anew on the next hop.
 _HOP = {"user-agent", "content-type", "te", "host"}
-_TRACES = {"grpc-trace-bin", "grpc-tags-bin"}
+# But what callers and servers say to each other under its name: traces, errors in detail, when to try again.
+_PASSED = {"grpc-trace-bin", "grpc-tags-bin", "grpc-status-details-bin", "grpc-retry-pushback-ms"}
 Metadata = tuple[tuple[str, str | bytes], ...]
 Call = Any  # grpc.aio.StreamStreamCall, whose stubs know no bytes
 
@@ -34,17 +34,17 @@ class Upstream:
 
     Args:
         address: where it answers.
-        tls: what its certificate is checked with.
+        roots: what its certificate is checked against.
         key: shown to it in place of the client's own; None leaves those.
     """
 
     def __init__(
-        self, address: Address, tls: ssl.SSLContext | None = None, key: str | None = None
+        self, address: Address, roots: Roots | None = None, key: str | None = None
     ) -> None:
         self.address = address
         self._key = key
         if address.is_secure:
-            credentials = grpc.ssl_channel_credentials(trusted(tls))
+            credentials = grpc.ssl_channel_credentials(None if roots is None else roots.pem)
             self._channel = grpc.aio.secure_channel(
                 address.authority, credentials, _CHANNEL_OPTIONS
             )
@@ -77,4 +77,4 @@ def onward(metadata: Any) -> Metadata:
 def _is_dropped(name: str, key: str | None) -> bool:
     if name == "authorization":
         return key is not None
-    return name in _HOP or (name.startswith("grpc-") and name not in _TRACES)
+    return name in _HOP or (name.startswith("grpc-") and name not in _PASSED)

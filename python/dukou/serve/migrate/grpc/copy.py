@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, NamedTuple
 
 import grpc
@@ -91,7 +92,7 @@ class GrpcCopy(NamedTuple):
             Unanswered: it cannot be reached, or says more than can be held.
         """
         call = self.upstream.call(self.name, self.metadata, None)
-        room = Kept(Room(_LARGEST_ANSWER))
+        room = Kept(Room(_LARGEST_ANSWER), _LARGEST_ANSWER)
         try:
             try:
                 for message in self.requests.pieces:
@@ -99,7 +100,7 @@ class GrpcCopy(NamedTuple):
                 await call.done_writing()
                 while (message := await call.read()) is not grpc.aio.EOF:
                     room.add(message)
-            except (grpc.RpcError, grpc.aio.UsageError):
+            except (grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
                 pass  # its code says why
             outcome = Outcome(await call.code(), await call.details() or "", None)
         finally:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ssl
-
 import grpc
 import grpc.aio
 
 from dukou.base.errors import StateError
-from dukou.serve.calls import OPTIONS
+from dukou.serve.calls import OPTIONS, Roots
 from dukou.serve.listen import address_of, open_listener
 from dukou.serve.migrate.address import Address
 from dukou.serve.migrate.grpc.channel import Upstream
@@ -30,7 +28,7 @@ class GrpcDoor:
     Args:
         old: the server that was there.
         new: ours.
-        tls: what certificates are checked with.
+        roots: what certificates are checked against.
         key: shown to ours; None: the client's own credentials.
         mirror: takes copies of what the old one answered.
         tally: where it is counted.
@@ -40,14 +38,14 @@ class GrpcDoor:
         self,
         old: Address,
         new: Address,
-        tls: ssl.SSLContext | None,
+        roots: Roots | None,
         key: str | None,
         mirror: Mirror,
         tally: Tally,
     ) -> None:
-        self._old = Upstream(old, tls)
-        self._new = Upstream(new, tls, key)
-        self._copies = Upstream(new, tls, key)
+        self._old = Upstream(old, roots)
+        self._new = Upstream(new, roots, key)
+        self._copies = Upstream(new, roots, key)
         self._forwarder = Forwarder(self._old, self._new, self._copies, mirror, tally)
         self._server = grpc.aio.server(
             handlers=[self._forwarder],

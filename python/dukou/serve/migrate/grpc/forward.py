@@ -56,7 +56,7 @@ class _Answered(NamedTuple):
         side: who answered.
         outcome: what it said.
         seconds: from the last message of the request to the end.
-        reached: whether the server had the call at all.
+        reached: whether it answered at all, or stands there still.
     """
 
     side: str
@@ -104,6 +104,8 @@ class Forwarder(grpc.GenericRpcHandler):  # type: ignore[misc] # grpcio has no t
         requests = _Requests(context, self._room)
         answer = Kept(self._room)
         first = self.side
+        if first != "old" or not is_inference(method):
+            answer.drop()
         offered = False
         try:
             done = await self._answered(first, method, metadata, requests, answer, context)
@@ -137,7 +139,9 @@ class Forwarder(grpc.GenericRpcHandler):  # type: ignore[misc] # grpcio has no t
     ) -> _Answered:
         """Asks the side that answers; the other one only where ours cannot be reached at all."""
         done = await self._exchange(side, method, metadata, requests, answer, context)
-        if not done.reached and side == "new" and requests.kept.is_whole:
+        # What may change something is never said twice.
+        again = is_inference(method) and requests.kept.is_whole
+        if not done.reached and side == "new" and again:
             done = await self._exchange("old", method, metadata, requests, answer, context)
         code, details, trailing = done.outcome
         context.set_trailing_metadata(onward(trailing))

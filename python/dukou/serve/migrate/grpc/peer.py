@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from dukou.base.errors import RemoteError, StateError
+from dukou.serve.calls import Roots
 from dukou.serve.messages.schema import read_message
 from dukou.serve.migrate.address import Address
 from dukou.serve.migrate.grpc.channel import Upstream
@@ -20,22 +20,22 @@ _STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 _NAMES = {"triton": "Triton", "kserve": "KServe", "mlserver": "MLServer", "dukou": "dukou"}
 
 
-def detect_grpc_peer(address: Address, tls: ssl.SSLContext | None = None) -> str:
+def detect_grpc_peer(address: Address, roots: Roots | None = None) -> str:
     """The kind of a server: `TensorFlow Serving`, `TorchServe`, `Triton`, `KServe`, `dukou`, …
 
     Args:
         address: where it answers.
-        tls: what its certificate is checked with.
+        roots: what its certificate is checked against.
 
     Raises:
         StateError: `server.not-running`: nothing answers there.
         RemoteError: `migrate.unknown-server`: what answers is none of these.
     """
-    return asyncio.run(_detect(address, tls))
+    return asyncio.run(_detect(address, roots))
 
 
-async def _detect(address: Address, tls: ssl.SSLContext | None) -> str:
-    upstream = Upstream(address, tls)
+async def _detect(address: Address, roots: Roots | None) -> str:
+    upstream = Upstream(address, roots)
     heard = {}
     try:
         for method in (_METADATA, _PING, _STATUS):

@@ -96,7 +96,7 @@ class HttpCopy(NamedTuple):
             await link.send(h11.Data(data=body), more=True)
         await link.send(h11.EndOfMessage())
         status, headers = 0, {}
-        room = Kept(Room(_LARGEST_ANSWER))
+        room = Kept(Room(_LARGEST_ANSWER), _LARGEST_ANSWER)
         while True:
             event = await link.receive()
             if isinstance(event, h11.Response):
@@ -104,6 +104,8 @@ class HttpCopy(NamedTuple):
             elif isinstance(event, h11.Data):
                 room.add(bytes(event.data))
             elif isinstance(event, h11.EndOfMessage):
+                if not room.is_whole:
+                    raise Unanswered("an answer is too large to be compared")
                 return Answer(status, headers, room.whole or b"")
             elif not isinstance(event, h11.InformationalResponse):
                 raise Broken("the connection ended within the answer")
