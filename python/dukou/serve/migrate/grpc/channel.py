@@ -15,7 +15,6 @@ from dukou.serve.migrate.address import Address
 _CHANNEL_OPTIONS = [
     *OPTIONS,
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
     ("grpc.enable_http_proxy", 0),
     # Two channels to one server are two connections: copies are never in a client's way.
