@@ -81,7 +81,7 @@ test-rust: .stamps/engine
 
 test-python: .stamps/engine .stamps/openvino .stamps/clients-venv .stamps/tensorflow-serving
 	@scripts/preflight.sh
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: .stamps/engine ## side by side with the peers; CASE=small-json for one, QUICK=1 for a short look
 	@cargo build --release --locked --quiet -p bench-reference
