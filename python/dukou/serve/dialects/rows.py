@@ -30,63 +30,50 @@ class TorchServe:
         return outputs_of(ask("POST", _torchserve_path(target), list(rows)), len(rows))
 
 
-class KServeV1:
-    """`POST /v1/models/NAME:predict` with `instances`."""
+class _Instances:
+    """A server of one path a model, which takes `instances` and knows neither versions nor aliases."""
+
+    title: str
+    path: str
 
     def metadata(self, ask: Ask, target: Target) -> Document | None:  # noqa: ARG002
         """Such a server does not say what it takes."""
-        refuse_alias(target, "KServe's V1")
+        refuse_alias(target, self.title)
         if target.version is not None:
             raise InputError(
                 "usage.invalid",
-                f"KServe's V1 has no versions, and `{target.version}` of `{target.model}` was asked for",
+                f"{self.title} has no versions, and `{target.version}` of `{target.model}` was asked for",
                 hint="leave the version out, or ask by another `--dialect`",
             )
         return None
 
     def infer(self, ask: Ask, target: Target, request: Document) -> Document:
         """What was written as a whole request goes as it is."""
-        return outputs_of(ask("POST", _v1_path(target), request))
+        return outputs_of(ask("POST", self._path(target), request))
 
     def infer_rows(self, ask: Ask, target: Target, rows: Sequence[Any]) -> Document:
         """A row an instance."""
-        return outputs_of(ask("POST", _v1_path(target), {"instances": list(rows)}))
+        return outputs_of(ask("POST", self._path(target), {"instances": list(rows)}))
+
+    def _path(self, target: Target) -> str:
+        return self.path.format(urllib.parse.quote(target.model, safe=""))
 
 
-class Keras:
-    """`POST /NAME/predict` with `instances`; `docs/dialects.md` has the whole of it."""
+class KServeV1(_Instances):
+    """`POST /v1/models/NAME:predict`."""
 
-    def metadata(self, ask: Ask, target: Target) -> Document | None:  # noqa: ARG002
-        """Such a server does not say what it takes."""
-        refuse_alias(target, "a Keras server")
-        if target.version is not None:
-            raise InputError(
-                "usage.invalid",
-                f"a Keras server has no versions, and `{target.version}` of `{target.model}` was asked for",
-                hint="leave the version out, or ask by another `--dialect`",
-            )
-        return None
+    title, path = "KServe's V1", "/v1/models/{}:predict"
 
-    def infer(self, ask: Ask, target: Target, request: Document) -> Document:
-        """What was written as a whole request goes as it is."""
-        return outputs_of(ask("POST", _keras_path(target), request))
 
-    def infer_rows(self, ask: Ask, target: Target, rows: Sequence[Any]) -> Document:
-        """A row an instance."""
-        return outputs_of(ask("POST", _keras_path(target), {"instances": list(rows)}))
+class Keras(_Instances):
+    """`POST /NAME/predict`; `docs/dialects.md` has the whole of it."""
+
+    title, path = "a Keras server", "/{}/predict"
 
 
 def _torchserve_path(target: Target) -> str:
     words = [target.model] if target.version is None else [target.model, target.version]
     return "/predictions/" + "/".join(urllib.parse.quote(word, safe="") for word in words)
-
-
-def _keras_path(target: Target) -> str:
-    return f"/{urllib.parse.quote(target.model, safe='')}/predict"
-
-
-def _v1_path(target: Target) -> str:
-    return f"/v1/models/{urllib.parse.quote(target.model, safe='')}:predict"
 
 
 def refuse_alias(target: Target, server: str) -> None:

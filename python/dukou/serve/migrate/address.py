@@ -71,3 +71,9 @@ def parse_address(flag: str, text: str) -> Address:
             hint="name scheme, host and port alone",
         )
     return Address(parts.scheme, parts.hostname, port)
+
+
+def title_of_v2(name: str) -> str:
+    """How people call a server of the V2 protocol that calls itself so."""
+    titles = {"triton": "Triton", "kserve": "KServe", "mlserver": "MLServer", "dukou": "dukou"}
+    return titles.get(name.lower(), f"a server of the V2 protocol called `{name}`")

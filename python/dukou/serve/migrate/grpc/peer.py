@@ -10,14 +10,13 @@ from google.protobuf.message import DecodeError
 from dukou.base.errors import RemoteError, StateError
 from dukou.serve.calls import Roots
 from dukou.serve.messages.schema import read_message
-from dukou.serve.migrate.address import Address
+from dukou.serve.migrate.address import Address, title_of_v2
 from dukou.serve.migrate.grpc.channel import Upstream
 
 _PATIENCE_S = 10.0
 _METADATA = "/inference.GRPCInferenceService/ServerMetadata"
 _PING = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Ping"
 _STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
-_NAMES = {"triton": "Triton", "kserve": "KServe", "mlserver": "MLServer", "dukou": "dukou"}
 
 
 def detect_grpc_peer(address: Address, roots: Roots | None = None) -> str:
@@ -73,8 +72,7 @@ def _recognize(method: str, code: grpc.StatusCode, details: str, message: bytes)
     answered = code is grpc.StatusCode.OK
     try:
         if method == _METADATA and answered:
-            name = read_message("v2.ServerMetadataResponse", message).name
-            return _NAMES.get(name.lower(), f"a server of the V2 protocol called `{name}`")
+            return title_of_v2(read_message("v2.ServerMetadataResponse", message).name)
         if method == _PING and answered and read_message("torch.Health", message).health:
             return "TorchServe"
     except DecodeError:

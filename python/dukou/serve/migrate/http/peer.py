@@ -10,7 +10,7 @@ import urllib.parse
 from typing import Any
 
 from dukou.base.errors import RemoteError, StateError
-from dukou.serve.migrate.address import Address
+from dukou.serve.migrate.address import Address, title_of_v2
 
 _PATIENCE_S = 10.0
 _LARGEST_ANSWER = 1 << 20
@@ -59,9 +59,7 @@ def _recognize(path: str, status: int, document: Any) -> str | None:
     if not isinstance(document, dict):
         return None
     if path == "/v2" and status == 200 and isinstance(document.get("name"), str):
-        names = {"triton": "Triton", "kserve": "KServe", "mlserver": "MLServer", "dukou": "dukou"}
-        name = document["name"].lower()
-        return names.get(name, f"a server of the V2 protocol called `{document['name']}`")
+        return title_of_v2(document["name"])
     if path == "/v1/models":
         if status == 200 and isinstance(document.get("models"), list):
             return "KServe"
